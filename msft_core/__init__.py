@@ -1,0 +1,76 @@
+"""The public API of msft: what a plugin or a script imports.
+
+Names are resolved on first use, so that ``import msft_core`` costs nothing and never imports
+MindSpore, NumPy or matplotlib.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from msft_core.config import RunConfig as RunConfig
+    from msft_core.engine import run as run
+    from msft_core.errors import DataError as DataError
+    from msft_core.errors import DeviceError as DeviceError
+    from msft_core.errors import DownloadError as DownloadError
+    from msft_core.errors import MsftError as MsftError
+    from msft_core.errors import PluginError as PluginError
+    from msft_core.errors import TrainingError as TrainingError
+    from msft_core.errors import UsageError as UsageError
+    from msft_core.errors import WeightsError as WeightsError
+    from msft_core.plugins import hookimpl as hookimpl
+    from msft_core.types import Backbone as Backbone
+    from msft_core.types import Best as Best
+    from msft_core.types import Component as Component
+    from msft_core.types import Context as Context
+    from msft_core.types import DatasetSplits as DatasetSplits
+    from msft_core.types import EpochRecord as EpochRecord
+    from msft_core.types import ImageBatch as ImageBatch
+    from msft_core.types import ImageTable as ImageTable
+    from msft_core.types import OptimizerSpec as OptimizerSpec
+    from msft_core.types import ParameterGroup as ParameterGroup
+    from msft_core.types import Predictions as Predictions
+    from msft_core.types import Preprocessing as Preprocessing
+    from msft_core.types import Reporter as Reporter
+    from msft_core.types import Run as Run
+    from msft_core.types import RunReport as RunReport
+    from msft_core.types import Settings as Settings
+    from msft_core.types import Stage as Stage
+    from msft_core.types import Trainable as Trainable
+
+_HOME = {
+    "RunConfig": "config",
+    "run": "engine",
+    "hookimpl": "plugins",
+    **dict.fromkeys(
+        (
+            "DataError DeviceError DownloadError MsftError PluginError TrainingError UsageError "
+            "WeightsError"
+        ).split(),
+        "errors",
+    ),
+    **dict.fromkeys(
+        (
+            "Backbone Best Component Context DatasetSplits EpochRecord ImageBatch ImageTable "
+            "OptimizerSpec ParameterGroup Predictions Preprocessing Reporter Run RunReport "
+            "Settings Stage Trainable"
+        ).split(),
+        "types",
+    ),
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'msft_core' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"msft_core.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,53 @@
+"""From an exception to a line on standard error and an exit status."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+
+@contextmanager
+def reported(*, verbose: bool = False) -> Iterator[None]:
+    """Exit status 2 for what was refused, 1 for what failed after a run began, 130 for Ctrl-C.
+
+    Args:
+        verbose: print the traceback too.
+    """
+    from msft_core.errors import MsftError
+
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except MsftError as error:
+        if verbose:
+            traceback.print_exc()
+        for line in str(error).splitlines():
+            typer.echo(f"error: {line}", err=True)
+        if error.run_folder is not None:
+            best = error.report.best if error.report else None
+            kept = f"the best checkpoint so far is {best.path}" if best else "no checkpoint was kept"
+            typer.echo(f"The run in {error.run_folder} ended here; {kept}.", err=True)
+        raise typer.Exit(2 if error.run_folder is None else 1) from None
+    except Exception as error:
+        if verbose:
+            traceback.print_exc()
+        from msft_core.plugins import first_line
+
+        more = "" if verbose else " --verbose shows where."
+        typer.echo(f"error: {first_line(error)}. This is a fault of msft's own.{more}", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt as interrupt:
+        report = interrupt.args[0] if interrupt.args else None
+        typer.echo("interrupted.", err=True)
+        if report is not None:
+            kept = (
+                f"the best checkpoint so far is {report.best.path} (epoch {report.best.epoch})"
+                if report.best
+                else "no epoch was finished"
+            )
+            typer.echo(f"The run in {report.folder} ended early; {kept}.", err=True)
+        raise typer.Exit(130) from None

@@ -1,0 +1,45 @@
+"""``msft fetch``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from msft_core.cli.errors import reported
+
+
+def command(
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="Datasets and backbones, such as canidae.")
+    ],
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as dataset.url=URL."),
+    ] = None,
+    verbose: Annotated[bool, typer.Option(help="Print the traceback of an error.")] = False,
+) -> None:
+    """Download what datasets and backbones need, to train offline later."""
+    with reported(verbose=verbose):
+        from msft_core import config as configuration
+        from msft_core.cache import cache_dir
+        from msft_core.errors import UsageError
+        from msft_core.plugins import Plugins, suggest
+        from msft_core.reporter import console_reporter
+        from msft_core.types import Context
+
+        plugins = Plugins.load()
+        reporter = console_reporter()
+        chosen = configuration.merge(*map(configuration.parse_assignment, assignments or []))
+        known = {**plugins.components("dataset"), **plugins.components("backbone")}
+        for name in names:
+            if name not in known:
+                raise UsageError(f"no dataset or backbone {name!r}.{suggest(name, known)}")
+        for name in names:
+            component = known[name]
+            if component.fetch is None:
+                reporter.info(f"{name}: nothing to download")
+                continue
+            settings = configuration.component_settings(component, chosen.get(component.kind, {}))
+            for path in component.fetch(settings, Context(0, cache_dir(), reporter)):
+                reporter.info(f"{name}: {path}")

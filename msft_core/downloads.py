@@ -1,0 +1,293 @@
+"""Download files once, and know that they are the right ones. Public: plugins use it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
+
+from msft_core.errors import DownloadError
+
+if TYPE_CHECKING:
+    from msft_core.types import Context, Reporter
+
+CONNECT_SECONDS = 10
+"""How long a server may take to accept a connection."""
+
+READ_SECONDS = 60
+"""How long a server may pause in the middle; a slow download that goes on is never cut off."""
+
+ATTEMPTS = 3
+"""How often a download that breaks off is begun. One that never began is not tried again."""
+
+_CHUNK = 1 << 16
+
+
+def fetch(
+    url: str,
+    context: Context,
+    *,
+    sha256: str | None = None,
+    what: str = "",
+    ways_out: Sequence[str] = (),
+) -> Path:
+    """Download a file into the cache, or find it there.
+
+    A file in the cache whose hash is right is used without touching the network. Where no hash is
+    published, the first download's is written beside the file (``*.pin.json``), and a later
+    download that differs is refused. A file gets its name only when it is complete and verified.
+
+    Args:
+        url: ``http://``, ``https://`` or ``file://``.
+        context: cache folder and reporter.
+        sha256: the published hash, in hex; None where there is none.
+        what: what it is, for messages.
+        ways_out: what the user can do when the download fails, each a short phrase.
+
+    Returns: the file in ``context.cache_dir / "downloads"``.
+
+    Raises: DownloadError, one or two lines: what was tried, why it failed, the ways out.
+    """
+    path = cached_path(url, context)
+    pin = path.with_name(path.name + ".pin.json")
+    expected = sha256.lower() if sha256 else _read_pin(pin)
+    try:
+        if expected and path.is_file() and _hash(path) == expected:
+            return path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        got = _download(url, path, expected, what or path.name, context.reporter)
+        if not expected:
+            _write_pin(pin, url, got)
+    except _Failed as failure:
+        advice = failure.advice
+        if failure.changed and not sha256:
+            advice = f"it changed since it was first downloaded; to accept it, delete {pin}"
+        raise DownloadError(_message(url, what, str(failure), [advice, *ways_out])) from None
+    except OSError as error:
+        reason = f"cannot write {path}: {error.strerror or error}"
+        raise DownloadError(_message(url, what, reason, ways_out)) from None
+    return path
+
+
+def cached_path(url: str, context: Context) -> Path:
+    """Where ``fetch`` keeps the file of this URL: its own name after a short hash of the URL."""
+    name = unquote(urlsplit(url).path).rpartition("/")[2]
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", name)[-80:].lstrip(".") or "file"
+    digest = hashlib.sha256(url.encode()).hexdigest()[:10]
+    return context.cache_dir / "downloads" / f"{digest}-{name}"
+
+
+class _Failed(Exception):
+    """Why a download failed.
+
+    Args:
+        reason: short, for the message.
+        advice: what to do about it, where that is known.
+        again: whether trying again may help.
+        changed: whether the file came but is another one.
+    """
+
+    def __init__(
+        self, reason: str, advice: str = "", *, again: bool = False, changed: bool = False
+    ) -> None:
+        super().__init__(reason)
+        self.advice = advice
+        self.again = again
+        self.changed = changed
+
+
+def _message(url: str, what: str, reason: str, ways_out: Sequence[str]) -> str:
+    subject = f"{what}: " if what else ""
+    ways = [way for way in ways_out if way]
+    line = f"{subject}cannot download {url}: {reason}"
+    return f"{line}\nTry: {'; or '.join(ways)}." if ways else line
+
+
+def _download(url: str, path: Path, expected: str | None, what: str, reporter: Reporter) -> str:
+    """Download to ``path`` and return the file's hash; a few attempts."""
+    import pooch
+
+    if not expected:
+        # There may be a file whose pin was deleted: the user wants it anew.
+        path.unlink(missing_ok=True)
+    reporter.info(f"Downloading {what} from {url}")
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            with _silent_pooch(), _reasons(url):
+                pooch.retrieve(
+                    url,
+                    # Checked by the downloader, on the temporary file; given here so that pooch
+                    # replaces a file that is wrong.
+                    known_hash=expected,
+                    fname=path.name,
+                    path=path.parent,
+                    downloader=_downloader(url, expected, what, reporter),
+                )
+            return expected or _hash(path)
+        except _Failed as failure:
+            if not failure.again or attempt == ATTEMPTS:
+                raise
+            time.sleep(attempt)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _downloader(
+    url: str, expected: str | None, what: str, reporter: Reporter
+) -> Callable[[str, str, object], None]:
+    def download(url: str, output_file: str, _pooch: object) -> None:
+        with ExitStack() as stack:
+            bar = _Bar(what, reporter, stack)
+            if urlsplit(url).scheme == "file":
+                _copy(url, Path(output_file), bar)
+            else:
+                _http(url, output_file, bar)
+        got = _hash(Path(output_file))
+        if expected and got != expected:
+            raise _Failed(
+                f"the file that came has sha256 {got[:12]}..., not {expected[:12]}...", changed=True
+            )
+
+    return download
+
+
+def _http(url: str, output_file: str, bar: _Bar) -> None:
+    import pooch
+
+    pooch.HTTPDownloader(
+        progressbar=bar,
+        chunk_size=_CHUNK,
+        timeout=(CONNECT_SECONDS, READ_SECONDS),
+        # Compressed on the way, the announced length would not be the file's.
+        headers={"Accept-Encoding": "identity"},
+    )(url, output_file, None)
+
+
+def _copy(url: str, target: Path, bar: _Bar) -> None:
+    source = Path(url2pathname(urlsplit(url).path))
+    try:
+        with source.open("rb") as reader, target.open("wb") as writer:
+            bar.total = source.stat().st_size
+            while chunk := reader.read(_CHUNK):
+                writer.write(chunk)
+                bar.update(len(chunk))
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise _Failed(f"{source}: {error.strerror}") from None
+
+
+class _Bar:
+    """The progress bar that pooch wants, drawn by the reporter."""
+
+    def __init__(self, what: str, reporter: Reporter, stack: ExitStack) -> None:
+        self._what = what
+        self._reporter = reporter
+        self._stack = stack
+        self._total = 0
+        self._done = 0
+        self._advance: Callable[[int], None] = lambda _count: None
+
+    @property
+    def total(self) -> int:
+        """Bytes to come; 0 where the server does not say. Setting it shows the bar."""
+        return self._total
+
+    @total.setter
+    def total(self, total: int) -> None:
+        self._total = total
+        self._advance = self._stack.enter_context(
+            self._reporter.progress(f"Downloading {self._what}", total or None, "B")
+        )
+
+    def update(self, count: int) -> None:
+        """Count bytes; the last chunk is counted as whole, so never beyond the total."""
+        if self._total:
+            count = min(count, self._total - self._done)
+        self._done += count
+        self._advance(count)
+
+    def reset(self) -> None:
+        """Called when all is there; the bar is not set back."""
+
+    def close(self) -> None:
+        """Called at the end; the bar ends with the downloader."""
+
+
+@contextmanager
+def _silent_pooch() -> Iterator[None]:
+    import pooch
+
+    logger = pooch.get_logger()
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def _reasons(url: str) -> Iterator[None]:
+    """Turn what ``requests`` and ``pooch`` raise into a short reason."""
+    import requests
+
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https", "file"):
+        raise _Failed("only http, https and file URLs can be downloaded")
+    host = parts.hostname or url
+    try:
+        yield
+    except requests.HTTPError as error:
+        status = error.response.status_code if error.response is not None else 0
+        raise _Failed(f"the server answered {status}", again=status >= 500) from None
+    except requests.ConnectTimeout:
+        raise _Failed(f"{host} does not answer") from None
+    except requests.ReadTimeout:
+        raise _Failed(f"{host} stopped sending", again=True) from None
+    except requests.exceptions.SSLError:
+        raise _Failed(f"the certificate of {host} is not trusted") from None
+    except requests.exceptions.ProxyError:
+        raise _Failed("the proxy cannot be reached") from None
+    except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError):
+        raise _Failed("the connection broke off", again=True) from None
+    except requests.ConnectionError as error:
+        # requests wraps a connection lost in the middle and one never made in the same class.
+        text = str(error)
+        if "NameResolution" in text or "getaddrinfo" in text or "resolve" in text:
+            raise _Failed(f"the name {host} is not found (is there a network?)") from None
+        if "Read timed out" in text:
+            raise _Failed(f"{host} stopped sending", again=True) from None
+        if "establish a new connection" in text:
+            raise _Failed(f"{host} cannot be reached") from None
+        raise _Failed("the connection broke off", again=True) from None
+    except (requests.RequestException, ValueError) as error:
+        raise _Failed(f"the URL or the answer is not valid ({type(error).__name__})") from None
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _read_pin(pin: Path) -> str | None:
+    try:
+        value = json.loads(pin.read_text("utf-8"))["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return value if isinstance(value, str) else None
+
+
+def _write_pin(pin: Path, url: str, sha256: str) -> None:
+    beside = pin.with_name(f"{pin.name}.{os.getpid()}")
+    beside.write_text(json.dumps({"url": url, "sha256": sha256}, indent=1) + "\n", "utf-8")
+    beside.replace(pin)

@@ -1,0 +1,240 @@
+"""Class folders on disk: from ``train/CLASS/*`` and ``val/CLASS/*`` to splits. Public.
+
+Files are judged by their content when they are checked, not by their names here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+
+from msft_core.errors import DataError
+from msft_core.images import FileTable
+from msft_core.types import DatasetSplits
+
+TRAIN_NAMES = ("train",)
+VAL_NAMES = ("val", "valid", "validation")
+TEST_NAMES = ("test", "testing")
+"""Names of folders, in any case. A test folder is never touched: it is kept for the very end."""
+
+# What file managers, cloud drives and archivers leave between the images.
+_LITTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"}
+
+
+def scan_class_folders(root: Path) -> dict[str, list[Path]]:
+    """The files of each class: those in the sub-folder of its name, at any depth.
+
+    Hidden files and folders and the litter of file managers are left out. Links are followed, once
+    round a loop. A broken link is listed like a file, so that the check names it.
+
+    Returns: class names in order, each with its files in the order of their relative paths; an
+    empty list for a class without files.
+    Raises: DataError where ``root`` is no folder or cannot be read.
+    """
+    require_folder(root)
+    # All paths begin alike, so their order is that of the relative ones.
+    return {folder.name: sorted(_files(folder), key=Path.as_posix) for folder in sub_folders(root)}
+
+
+def sub_folders(root: Path) -> list[Path]:
+    """Sub-folders sorted by name, without hidden ones. Raises DataError."""
+    return [root / name for name in sorted(e.name for e in _entries(root) if e.is_dir())]
+
+
+def require_folder(path: Path) -> None:
+    """Raise DataError unless ``path`` is a folder; a slip of the pen gets a suggestion."""
+    if path.is_dir():
+        return
+    if path.exists():
+        raise DataError(f"{path} is a file, not a folder of images")
+    existing = next((parent for parent in path.absolute().parents if parent.is_dir()), None)
+    hint = ""
+    if existing is not None:
+        missing = path.absolute().relative_to(existing).parts[0]
+        near = difflib.get_close_matches(missing, [p.name for p in sub_folders(existing)], n=3)
+        if near:
+            hint = ": did you mean " + " or ".join(str(existing / name) for name in near) + "?"
+    raise DataError(f"there is no folder {path}{hint}")
+
+
+def find_folder(root: Path, names: Sequence[str]) -> Path | None:
+    """The sub-folder with one of these names, in any case, or None.
+
+    Raises: DataError where there are several.
+    """
+    found = [path for path in sub_folders(root) if path.name.lower() in names]
+    if len(found) > 1:
+        listing = " and ".join(f"{path.name}/" for path in found)
+        raise DataError(f"{root} has {listing}: leave one of them")
+    return found[0] if found else None
+
+
+def find_split_roots(root: Path, depth: int = 4) -> list[Path]:
+    """The folders at most ``depth`` levels below ``root``, or itself, that hold a train folder."""
+    if find_folder(root, TRAIN_NAMES) is not None:
+        return [root]
+    if depth == 0:
+        return []
+    return [found for sub in sub_folders(root) for found in find_split_roots(sub, depth - 1)]
+
+
+def read_splits(
+    root: Path, *, val_fraction: float = 0.2, split_seed: int = 0, description: str = ""
+) -> DatasetSplits:
+    """Train and val images of a folder, with one class list, fixed from train.
+
+    Understood are ``train/CLASS`` with ``val/CLASS`` (or ``valid``, ``validation``), only
+    ``train/CLASS``, and bare ``CLASS`` folders. Where there is no val folder, a part of each class
+    is set apart for it, chosen by the hash of each file's path: adding files moves few of the
+    others.
+
+    Args:
+        root: the folder.
+        val_fraction: part of each class that is set apart, at least one image.
+        split_seed: another one sets other images apart.
+        description: what these images are.
+
+    Returns: tables whose ids are paths relative to ``root``; notes say what was assumed.
+    Raises: DataError.
+    """
+    require_folder(root)
+    train_root, val_root = find_folder(root, TRAIN_NAMES), find_folder(root, VAL_NAMES)
+    notes = []
+    if train_root is None:
+        _require_bare_class_folders(root)
+        train_root = root
+        notes.append(f"no train folder in {root}: each of its folders is taken for a class")
+        notes += _hint_at_sibling(root)
+    train = _read_train(train_root)
+    classes = tuple(train)
+    if val_root is not None:
+        if val_root.name != "val":
+            notes.append(f"validation images are those in {val_root.name}/")
+        val, val_notes = _read_val(val_root, train_root, classes)
+        notes += val_notes
+    else:
+        train, val, held_out_notes = _hold_out(train, train_root, val_fraction, split_seed)
+        notes += held_out_notes
+    return DatasetSplits(
+        classes=classes,
+        train=_table(train, classes, root),
+        val=_table(val, classes, root),
+        description=description or f"images in {root}",
+        notes=tuple(notes),
+    )
+
+
+def _read_train(train_root: Path) -> dict[str, list[Path]]:
+    train = scan_class_folders(train_root)
+    if not train:
+        raise DataError(f"no class folders in {train_root}: put images in {train_root}/CLASS/")
+    for name, files in train.items():
+        if not files:
+            raise DataError(f"class {name!r} has no images: {train_root / name} is empty")
+    if len(train) == 1:
+        only = next(iter(train))
+        raise DataError(f"only one class, {only!r}, in {train_root}: at least two are needed")
+    return train
+
+
+def _read_val(
+    val_root: Path, train_root: Path, classes: Sequence[str]
+) -> tuple[dict[str, list[Path]], list[str]]:
+    val = {name: files for name, files in scan_class_folders(val_root).items() if files}
+    unknown = [name for name in val if name not in classes]
+    if unknown:
+        raise DataError(
+            f"{_classes(unknown)} in {val_root} but not in {train_root}, which has "
+            + ", ".join(classes)
+        )
+    if not val:
+        raise DataError(f"no images in {val_root}")
+    lacking = [name for name in classes if name not in val]
+    notes = [f"{_classes(lacking)} without an image in {val_root.name}/"] if lacking else []
+    return val, notes
+
+
+def _hold_out(
+    train: Mapping[str, list[Path]], root: Path, fraction: float, seed: int
+) -> tuple[dict[str, list[Path]], dict[str, list[Path]], list[str]]:
+    """Split each class in two; both parts keep the order of the files."""
+    kept: dict[str, list[Path]] = {}
+    held_out: dict[str, list[Path]] = {}
+    for name, files in train.items():
+        count = min(max(1, round(fraction * len(files))), len(files) - 1)
+        chosen = set(sorted(files, key=lambda file: _draw(seed, file.relative_to(root)))[:count])
+        kept[name] = [file for file in files if file not in chosen]
+        held_out[name] = [file for file in files if file in chosen]
+    total = sum(map(len, train.values()))
+    count = sum(map(len, held_out.values()))
+    notes = [f"no val folder: {count} of the {total} images are set apart for validation"]
+    lone = [name for name, files in held_out.items() if not files]
+    if lone:
+        notes.append(f"{_classes(lone)} with a single image, none of which is in validation")
+    return kept, held_out, notes
+
+
+def _draw(seed: int, path: Path) -> bytes:
+    """A number drawn for a file, the same wherever the folder lies."""
+    name = f"{seed}\0{path.as_posix()}".encode("utf-8", "surrogateescape")
+    return blake2b(name, digest_size=8).digest()
+
+
+def _table(files: Mapping[str, list[Path]], classes: Sequence[str], root: Path) -> FileTable:
+    rows = [(label, path) for label, name in enumerate(classes) for path in files.get(name, ())]
+    return FileTable(
+        ids=tuple(path.relative_to(root).as_posix() for _, path in rows),
+        labels=tuple(label for label, _ in rows),
+        paths=tuple(str(path) for _, path in rows),
+    )
+
+
+def _require_bare_class_folders(root: Path) -> None:
+    """Raise DataError where the sub-folders of ``root`` are hardly classes."""
+    splits = [
+        path.name for path in sub_folders(root) if path.name.lower() in (*VAL_NAMES, *TEST_NAMES)
+    ]
+    if splits:
+        listing = " and ".join(f"{name}/" for name in splits)
+        raise DataError(f"{root} has {listing} but no train/: put training images in train/CLASS/")
+    nested = find_split_roots(root)
+    if nested:
+        raise DataError(f"no train folder in {root}: did you mean {nested[0]}?")
+
+
+def _hint_at_sibling(root: Path) -> list[str]:
+    """A note for those who point at the train folder instead of at the one above it."""
+    above = root.absolute().parent
+    if root.absolute().name.lower() not in TRAIN_NAMES or find_folder(above, VAL_NAMES) is None:
+        return []
+    return [f"to validate on the val folder beside it, point at {above}"]
+
+
+def _classes(names: Sequence[str]) -> str:
+    return ("class " if len(names) == 1 else "classes ") + ", ".join(repr(n) for n in names)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not _is_litter(entry.name)]
+    except OSError as error:
+        raise DataError(f"cannot read the folder {folder}: {error.strerror or error}") from error
+
+
+def _is_litter(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _LITTER
+
+
+def _files(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+    real = os.path.realpath(folder)
+    if real in above:  # a link to a folder that holds it
+        return
+    for entry in _entries(folder):
+        if entry.is_dir():
+            yield from _files(folder / entry.name, above | {real})
+        elif entry.is_file() or entry.is_symlink():
+            yield folder / entry.name

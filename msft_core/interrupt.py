@@ -1,0 +1,70 @@
+"""Ctrl-C: end soon, but never in the middle of a step or a write.
+
+While MindSpore runs an operator, its own handler answers SIGINT by sending the process SIGTERM,
+which would kill it; so SIGTERM is caught as well, and both mean the same.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupts:
+    """Turns signals into ``KeyboardInterrupt``, held back where that would do harm.
+
+    A second signal is not held back: files are written beside their names, so nothing is lost.
+    """
+
+    def __init__(self) -> None:
+        self._holds = 0
+        self._pending = False
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """Catch the signals; elsewhere than in the main thread there are none to catch."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in _SIGNALS}
+        self.install()
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def install(self) -> None:
+        """Put our handlers in place; again wherever MindSpore may have put its own."""
+        if threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                signal.signal(number, self._handle)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold an interrupt back until the end of the block, or until ``check``."""
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
+        if not self._holds:
+            self.check()
+
+    def check(self) -> None:
+        """Raise the interrupt that was held back, if there is one."""
+        if self._pending:
+            self._pending = False
+            raise KeyboardInterrupt
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._holds and not self._pending:
+            self._pending = True
+        else:
+            self._pending = False
+            raise KeyboardInterrupt

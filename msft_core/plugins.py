@@ -1,0 +1,382 @@
+"""Plugins: find, block, load, validate, list; resolve a component by name; call hooks.
+
+Every function of a plugin is registered behind a guard, so that whatever it raises names the
+plugin and the hook. Nothing here imports MindSpore or NumPy.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import pluggy
+
+from msft_core import hookspecs
+from msft_core.errors import MsftError, PluginError, UsageError
+from msft_core.types import Component, Kind
+
+ENTRY_POINT_GROUP = "msft"
+hookimpl = pluggy.HookimplMarker("msft")
+
+# Callbacks, metrics and extractors are switched by their own `enabled`; a hook of a plugin whose
+# components of that kind are all switched off is not called.
+_KIND_OF_HOOK: dict[str, Kind] = {
+    "compute_metrics": "metric",
+    "on_run_start": "callback",
+    "on_epoch_end": "callback",
+    "on_run_end": "callback",
+}
+
+
+@dataclass(frozen=True)
+class PluginInfo:
+    """What ``msft plugins`` says of one plugin."""
+
+    name: str
+    version: str
+    origin: str
+    status: Literal["ok", "blocked", "broken"]
+    hooks: tuple[str, ...] = ()
+    components: tuple[Component, ...] = ()
+    problem: str = ""
+    given: bool = False
+    """Given to this run (``--plugin``, ``run(plugins=[...])``), so asked before the owner."""
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """`` Did you mean 'x'?`` or nothing, for the end of a message."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def first_line(error: BaseException) -> str:
+    """An exception on one line: MindSpore's run over many."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip(" -\t")]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+class Plugins:
+    """The plugins of one run or command."""
+
+    def __init__(self) -> None:
+        self._manager = pluggy.PluginManager("msft")
+        self._manager.add_hookspecs(hookspecs)
+        self._infos: dict[str, PluginInfo] = {}
+        self._owners: dict[tuple[Kind, str], str] = {}
+        self._contested: dict[tuple[Kind, str], str] = {}
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        modules: Sequence[str] = (),
+        without: Sequence[str] = (),
+        objects: Sequence[object] = (),
+    ) -> Plugins:
+        """Load every installed plugin, then those given to this run.
+
+        Args:
+            modules: modules or ``.py`` files, as with ``--plugin``; those of ``MSFT_PLUGINS``
+                (comma-separated) come first.
+            without: names of plugins not to import, as with ``--without``; joined with
+                ``MSFT_WITHOUT``.
+            objects: plugin objects or classes, as with ``run(plugins=[...])``.
+
+        Raises:
+            UsageError: ``without`` names no plugin.
+            PluginError: a plugin that was given to this run is broken. An installed one that is
+                broken is only listed as such.
+        """
+        plugins = cls()
+        modules = [*_from_environment("MSFT_PLUGINS"), *modules]
+        blocked = {*_from_environment("MSFT_WITHOUT"), *without}
+        entry_points = sorted(
+            metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda e: (not _is_ours(e), e.name)
+        )
+        known = [e.name for e in entry_points] + [*modules]
+        for name in sorted(blocked):
+            if name not in known:
+                raise UsageError(f"--without {name}: no such plugin.{suggest(name, known)}")
+        for entry_point in entry_points:
+            plugins._load_entry_point(entry_point, blocked)
+        for module in dict.fromkeys(modules):
+            if module in blocked:
+                plugins._infos[module] = PluginInfo(module, "", "--plugin", "blocked", given=True)
+            else:
+                plugins._load_module(module)
+        for plugin in objects:
+            plugins._add_given(plugin, _name_of_object(plugin), "run(plugins=[...])")
+        return plugins
+
+    # Loading
+
+    def _load_entry_point(self, entry_point: metadata.EntryPoint, blocked: set[str]) -> None:
+        name, dist = entry_point.name, entry_point.dist
+        origin = f"{dist.name} {dist.version}" if dist else entry_point.value
+        version = dist.version if dist else ""
+        if name in blocked:
+            self._infos[name] = PluginInfo(name, version, origin, "blocked")
+            return
+        if name in self._infos:
+            name, problem = (
+                f"{name} ({entry_point.value})",
+                f"another plugin is called {name!r} already ({self._infos[name].origin})",
+            )
+            self._infos[name] = PluginInfo(name, version, origin, "broken", problem=problem)
+            return
+        try:
+            plugin = _imported(entry_point.load)
+            self._add(plugin, name, version, origin)
+        except _Broken as error:
+            self._infos[name] = PluginInfo(name, version, origin, "broken", problem=str(error))
+
+    def _load_module(self, module: str) -> None:
+        try:
+            plugin = _imported(functools.partial(_import_named, module))
+        except _Broken as error:
+            raise PluginError(module, "", str(error)) from error
+        self._add_given(plugin, module, "--plugin")
+
+    def _add_given(self, plugin: object, name: str, origin: str) -> None:
+        base, number = name, 2
+        while name in self._infos:
+            name, number = f"{base}-{number}", number + 1
+        try:
+            self._add(plugin, name, str(getattr(plugin, "__version__", "")), origin, given=True)
+        except _Broken as error:
+            raise PluginError(name, error.hook, str(error)) from error
+
+    def _add(
+        self, plugin: object, name: str, version: str, origin: str, *, given: bool = False
+    ) -> None:
+        if inspect.isclass(plugin):
+            plugin = plugin()
+        guarded = _Guarded()
+        hooks = []
+        for attribute in dir(plugin):
+            options = self._manager.parse_hookimpl_opts(plugin, attribute)
+            if options is None:
+                if attribute in hookspecs.HOOK_NAMES and callable(getattr(plugin, attribute, None)):
+                    raise _Broken(f"{attribute} lacks @msft_core.hookimpl", attribute)
+                continue
+            hook = options.get("specname") or attribute
+            if hook not in hookspecs.HOOK_NAMES:
+                known = suggest(hook, hookspecs.HOOK_NAMES)
+                raise _Broken(f"{hook} is not a hook of msft.{known}", hook)
+            if options.get("wrapper") or options.get("hookwrapper"):
+                raise _Broken("hook wrappers are not part of the contract", hook)
+            function = getattr(plugin, attribute)
+            _check_arguments(function, hook)
+            hooks.append(hook)
+            setattr(guarded, attribute, _guard(function, name, hook))
+        if not hooks:
+            raise _Broken("it has no function marked @msft_core.hookimpl")
+        self._manager.register(guarded, name)
+        try:
+            components = self._components_of(guarded, name)
+        except _Broken:
+            self._manager.unregister(name=name)
+            raise
+        self._infos[name] = PluginInfo(
+            name, version, origin, "ok", tuple(hooks), components, given=given
+        )
+
+    def _components_of(self, guarded: Any, name: str) -> tuple[Component, ...]:
+        if not hasattr(guarded, "list_components"):
+            return ()
+        try:
+            components = tuple(guarded.list_components())
+        except (MsftError, TypeError) as error:
+            raise _Broken(str(error).partition("list_components: ")[2] or str(error)) from error
+        for component in components:
+            if not isinstance(component, Component):
+                raise _Broken(
+                    f"list_components gave {type(component).__name__}, not a msft_core.Component",
+                    "list_components",
+                )
+        for component in components:
+            key = (component.kind, component.name)
+            if key in self._owners:
+                message = (
+                    f"list_components claims the {component.kind} {component.name!r}, which "
+                    f"plugin {self._owners[key]!r} has already"
+                )
+                self._contested[key] = name
+                raise _Broken(message, "list_components")
+        for component in components:
+            self._owners[component.kind, component.name] = name
+        return components
+
+    # Listing and resolving
+
+    @property
+    def infos(self) -> tuple[PluginInfo, ...]:
+        """Every plugin found, in the order of loading."""
+        return tuple(self._infos.values())
+
+    @property
+    def broken(self) -> tuple[PluginInfo, ...]:
+        """The plugins that cannot be used."""
+        return tuple(info for info in self._infos.values() if info.status == "broken")
+
+    def components(self, kind: Kind) -> dict[str, Component]:
+        """Every component of a kind by name."""
+        return {
+            component.name: component
+            for info in self._infos.values()
+            for component in info.components
+            if component.kind == kind
+        }
+
+    def component(self, kind: Kind, name: str) -> Component:
+        """Resolve a component by name.
+
+        Raises:
+            UsageError: there is none of that name, or two plugins claim it.
+        """
+        key = (kind, name)
+        if key in self._contested:
+            raise UsageError(
+                f"{kind} {name!r} is claimed by two plugins, {self._owners[key]!r} and "
+                f"{self._contested[key]!r} (hook list_components): block one with --without NAME."
+            )
+        components = self.components(kind)
+        if name in components:
+            return components[name]
+        message = f"no {kind} {name!r}.{suggest(name, components)}"
+        message += f" There are: {', '.join(sorted(components)) or 'none'}."
+        for info in self.broken:
+            message += f"\nPlugin {info.name!r} could not be loaded: {info.problem}"
+        raise UsageError(message)
+
+    def owner(self, kind: Kind, name: str) -> str:
+        """Name of the plugin that offers a component."""
+        return self._owners[kind, name]
+
+    # Calling
+
+    def ask(self, hook: str, kind: Kind, name: str, **arguments: Any) -> tuple[Any, str, bool]:
+        """Ask for a component: the plugins given to this run, the last one first, then its owner.
+
+        Returns: the first answer that is not None, the plugin it came from, and whether that is
+        an override of the owner.
+
+        Raises:
+            PluginError: the hook raised, or nobody answered.
+        """
+        owner = self.owner(kind, name)
+        given = [info.name for info in self.infos if info.given and info.name != owner]
+        for plugin in [*reversed(given), owner]:
+            if hook in self._infos[plugin].hooks:
+                answer = self.call_one(hook, plugin, name=name, **arguments)
+                if answer is not None:
+                    return answer, plugin, plugin != owner
+        raise PluginError(owner, hook, f"gave no answer for the {kind} {name!r} that it lists")
+
+    def call_each(
+        self, hook: str, enabled: Callable[[Kind, str], bool], **arguments: Any
+    ) -> Iterator[tuple[str, Any]]:
+        """Call a hook of one plugin after another, in pluggy's order; give name and answer."""
+        for plugin in self.names_with(hook, enabled):
+            yield plugin, self.call_one(hook, plugin, **arguments)
+
+    def names_with(self, hook: str, enabled: Callable[[Kind, str], bool]) -> list[str]:
+        """Plugins that would be called, in order."""
+        caller = getattr(self._manager.hook, hook)
+        names = [i.plugin_name for i in reversed(caller.get_hookimpls())]
+        return [name for name in names if self._switched_on(name, hook, enabled)]
+
+    def call_one(self, hook: str, plugin: str, **arguments: Any) -> Any:
+        """Call a hook of one plugin; None where it has no answer."""
+        others = [p for name, p in self._manager.list_name_plugin() if name != plugin]
+        answers = self._manager.subset_hook_caller(hook, others)(**arguments)
+        return answers[0] if answers else None
+
+    def _switched_on(self, plugin: str, hook: str, enabled: Callable[[Kind, str], bool]) -> bool:
+        kind = _KIND_OF_HOOK[hook]
+        ours = [c for c in self._infos[plugin].components if c.kind == kind]
+        return not ours or any(enabled(kind, c.name) for c in ours)
+
+
+class _Broken(Exception):
+    """Why a plugin cannot be used."""
+
+    def __init__(self, problem: str, hook: str = "") -> None:
+        super().__init__(problem)
+        self.hook = hook
+
+
+class _Guarded:
+    """Stands for a plugin in pluggy: its hook functions, each behind a guard."""
+
+
+def _guard(function: Callable[..., Any], plugin: str, hook: str) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def guarded(*arguments: Any, **keywords: Any) -> Any:
+        try:
+            return function(*arguments, **keywords)
+        except MsftError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise PluginError(plugin, hook, first_line(error)) from error
+
+    return guarded
+
+
+def _check_arguments(function: Callable[..., Any], hook: str) -> None:
+    allowed = list(inspect.signature(getattr(hookspecs, hook)).parameters)
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise _Broken(f"{hook} must name its arguments; they are {', '.join(allowed)}", hook)
+        if parameter.name not in allowed:
+            known = f"they are {', '.join(allowed)}" if allowed else "it takes none"
+            raise _Broken(f"{hook} has no argument {parameter.name!r}; {known}", hook)
+        if parameter.default is not parameter.empty:
+            # pluggy would never pass it a value.
+            raise _Broken(f"argument {parameter.name!r} of {hook} must have no default", hook)
+
+
+def _imported(load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except (Exception, SystemExit) as error:
+        raise _Broken(f"import failed, {first_line(error)}") from error
+
+
+def _import_named(module: str) -> Any:
+    if module.endswith(".py"):
+        path = Path(module).resolve()
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        if not path.is_file() or spec is None or spec.loader is None:
+            raise FileNotFoundError(f"no file {module}")
+        loaded = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = loaded
+        spec.loader.exec_module(loaded)
+        return loaded
+    # The console script does not put the working directory on the path; `python -m` does.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    return importlib.import_module(module)
+
+
+def _name_of_object(plugin: object) -> str:
+    named = plugin if inspect.isclass(plugin) or inspect.ismodule(plugin) else type(plugin)
+    return str(named.__name__)
+
+
+def _is_ours(entry_point: metadata.EntryPoint) -> bool:
+    return entry_point.dist is not None and entry_point.dist.name == "msft"
+
+
+def _from_environment(variable: str) -> list[str]:
+    return [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]

@@ -1,0 +1,129 @@
+"""What the user sees while something runs: lines, warnings, progress.
+
+On a terminal progress is a bar; elsewhere (a pipe, a log file, CI) it is now and then a plain line.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TextIO
+
+_LINE_EVERY_SECONDS = 10.0
+_QUIET_BELOW_SECONDS = 1.0
+
+
+class PlainReporter:
+    """Plain lines: information on ``out``, warnings on ``err``.
+
+    Args:
+        quiet: leave information and progress out.
+        out: default standard output.
+        err: default standard error.
+    """
+
+    def __init__(
+        self, *, quiet: bool = False, out: TextIO | None = None, err: TextIO | None = None
+    ) -> None:
+        self.quiet = quiet
+        self._out, self._err = out, err
+
+    def info(self, message: str) -> None:
+        """See ``msft_core.types.Reporter``."""
+        if not self.quiet:
+            print(message, file=self._out or sys.stdout, flush=True)
+
+    def warning(self, message: str) -> None:
+        """See ``msft_core.types.Reporter``."""
+        print(f"warning: {message}", file=self._err or sys.stderr, flush=True)
+
+    def progress(
+        self, description: str, total: int | None = None, unit: str = ""
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """A line every ten seconds, and one at the end of what took over a second."""
+        return self._lines(description, total, unit)
+
+    @contextmanager
+    def _lines(
+        self, description: str, total: int | None, unit: str
+    ) -> Iterator[Callable[[int], None]]:
+        started = last = time.monotonic()
+        done = 0
+
+        def say() -> None:
+            amount = _amount(done, unit) + (f" of {_amount(total, unit)}" if total else "")
+            self.info(f"{description}: {amount}, {time.monotonic() - started:.0f} s")
+
+        def advance(count: int) -> None:
+            nonlocal done, last
+            done += count
+            if time.monotonic() - last >= _LINE_EVERY_SECONDS and done != total:
+                last = time.monotonic()
+                say()
+
+        yield advance
+        if time.monotonic() - started >= _QUIET_BELOW_SECONDS:
+            say()
+
+
+class TerminalReporter(PlainReporter):
+    """The same on a terminal, with bars drawn by rich, which is imported at the first bar."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        super().__init__(quiet=quiet)
+        self._live: Any = None
+
+    def info(self, message: str) -> None:
+        """See ``msft_core.types.Reporter``."""
+        if self._live is None:
+            super().info(message)
+        elif not self.quiet:
+            self._live.console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+    def progress(
+        self, description: str, total: int | None = None, unit: str = ""
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """A bar that goes away when it is done."""
+        if self.quiet or self._live is not None:
+            return _silent()
+        return self._bar(description, total, unit)
+
+    @contextmanager
+    def _bar(
+        self, description: str, total: int | None, unit: str
+    ) -> Iterator[Callable[[int], None]]:
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        count = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
+        columns = (TextColumn("{task.description}"), BarColumn(), count, TextColumn(unit))
+        bar = Progress(*columns, TimeRemainingColumn(), transient=True)
+        task = bar.add_task(description, total=total)
+        with bar:
+            self._live = bar
+            try:
+                yield lambda number: bar.advance(task, number)
+            finally:
+                self._live = None
+
+
+@contextmanager
+def _silent() -> Iterator[Callable[[int], None]]:
+    yield lambda number: None
+
+
+def _amount(count: int, unit: str) -> str:
+    return f"{count / 1e6:.1f} MB" if unit == "bytes" else f"{count} {unit}".strip()
+
+
+def console_reporter(*, quiet: bool = False) -> PlainReporter:
+    """Bars where standard output is a terminal, plain lines where it is not."""
+    return TerminalReporter(quiet=quiet) if sys.stdout.isatty() else PlainReporter(quiet=quiet)

@@ -1,0 +1,36 @@
+"""From named stages to one network. Public: backbone plugins use it.
+
+Kept apart from ``training.py`` because MindSpore's graph compiler needs a cell's source in a file
+and the name ``self``, and because nothing here knows about training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mindspore import Tensor, nn
+
+
+class Chain(nn.Cell):
+    """Cells applied one after another, whose parameters keep the names they have.
+
+    ``nn.SequentialCell`` would rename them by position, behind the back of their owner.
+
+    Args:
+        parts: the cells, in the order they are applied.
+    """
+
+    def __init__(self, parts: Sequence[nn.Cell]) -> None:
+        super().__init__(auto_prefix=False)
+        self.parts = nn.CellList(list(parts), auto_prefix=False)
+
+    def construct(self, x: Tensor) -> Tensor:
+        for part in self.parts:
+            x = part(x)
+        return x
+
+
+def prefix_names(cell: nn.Cell, prefix: str) -> nn.Cell:
+    """Put ``prefix`` and a dot before the name of each parameter of ``cell``, and return it."""
+    cell.update_parameters_name(prefix + ".")
+    return cell

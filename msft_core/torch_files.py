@@ -1,0 +1,448 @@
+"""Read tensors from PyTorch's pickled checkpoints without PyTorch, and nothing but tensors.
+
+A pickle is a program. Here it runs on an interpreter that knows only the instructions and names
+that tensors need, so a file can neither import a module nor call a function. Sizes, strides and
+offsets are checked against the data before anything is read. Private to ``msft_core.weights``.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msft_core.errors import WeightsError
+
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_VERSION = 1001
+
+_EXPANSION_LIMIT = 4
+"""The tensors of a file may hold this many times its size: bfloat16 doubles, shared and expanded
+tensors add to that. A file that asks for more is made to exhaust memory."""
+_EXPANSION_SLACK = 1 << 24
+
+_DTYPES = {
+    "float64": "<f8",
+    "float32": "<f4",
+    "float16": "<f2",
+    "bfloat16": "bfloat16",
+    "int64": "<i8",
+    "int32": "<i4",
+    "int16": "<i2",
+    "int8": "i1",
+    "uint8": "u1",
+    "bool": "?",
+}
+_STORAGES = {
+    "DoubleStorage": "float64",
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+}
+
+# The values that cross the interpreter's stack are tuples: unlike ordinary objects they have no
+# state that a pickle's BUILD instruction could change.
+
+
+class _Dtype(NamedTuple):
+    name: str
+
+
+class _StorageType(NamedTuple):
+    dtype: str | None
+    """None: untyped, counted in bytes; the tensor names its type."""
+
+
+class _Storage(NamedTuple):
+    key: str
+    dtype: str | None
+    length: int
+    """Elements, or bytes where untyped."""
+    start: int = 0
+    """First element within the data of ``key``: old files have views of a storage."""
+
+
+class Pickled(NamedTuple):
+    """A tensor as the pickle describes it; ``Reader`` turns it into an array."""
+
+    storage: _Storage
+    dtype: str
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+class _Ignored(NamedTuple):
+    """Stands for a value that is not read: NumPy's scalars, say the best accuracy so far."""
+
+
+def _integers(value: object, what: str) -> tuple[int, ...]:
+    if not isinstance(value, tuple) or not all(type(item) is int for item in value):
+        raise WeightsError(f"a tensor's {what} is not a tuple of integers")
+    return value
+
+
+def _rebuild_tensor(
+    storage: object, offset: object, size: object, stride: object, *_rest: object
+) -> Pickled:
+    if not isinstance(storage, _Storage) or storage.dtype is None:
+        raise WeightsError("a tensor without a typed storage")
+    return _pickled(storage, storage.dtype, offset, size, stride)
+
+
+def _rebuild_tensor_v3(
+    storage: object,
+    offset: object,
+    size: object,
+    stride: object,
+    _requires_grad: object,
+    _hooks: object,
+    dtype: object,
+    *_rest: object,
+) -> Pickled:
+    if not isinstance(storage, _Storage) or not isinstance(dtype, _Dtype):
+        raise WeightsError("a tensor without a storage or without a type")
+    return _pickled(storage, dtype.name, offset, size, stride)
+
+
+def _pickled(
+    storage: _Storage, dtype: str, offset: object, size: object, stride: object
+) -> Pickled:
+    if type(offset) is not int:
+        raise WeightsError("a tensor's offset is not an integer")
+    return Pickled(storage, dtype, offset, _integers(size, "size"), _integers(stride, "stride"))
+
+
+def _rebuild_parameter(data: object, *_rest: object) -> object:
+    return data
+
+
+def _ignore(*_arguments: object) -> _Ignored:
+    return _Ignored()
+
+
+def _size(*arguments: object) -> tuple[int, ...]:
+    return _integers(arguments[0] if arguments else (), "size")
+
+
+_NAMES: dict[tuple[str, str], object] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_tensor_v3"): _rebuild_tensor_v3,
+    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    ("torch._utils", "_rebuild_parameter_with_state"): _rebuild_parameter,
+    ("torch", "Size"): _size,
+    ("torch.storage", "UntypedStorage"): _StorageType(None),
+    ("torch", "UntypedStorage"): _StorageType(None),
+    ("numpy", "dtype"): _ignore,
+    ("numpy.core.multiarray", "scalar"): _ignore,
+    ("numpy._core.multiarray", "scalar"): _ignore,
+    ("_codecs", "encode"): _ignore,
+    **{("torch", name): _Dtype(name) for name in _DTYPES},
+    **{("torch", name): _StorageType(dtype) for name, dtype in _STORAGES.items()},
+}
+
+# Instructions that build plain data. What is missing (INST, OBJ, NEWOBJ, EXT, sets, ...) makes
+# objects of other kinds or looks up code.
+# fmt: off
+_INSTRUCTIONS = (
+    pickle.PROTO, pickle.FRAME, pickle.STOP, pickle.MARK, pickle.POP, pickle.POP_MARK, pickle.DUP,
+    pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE, pickle.INT, pickle.BININT, pickle.BININT1,
+    pickle.BININT2, pickle.LONG, pickle.LONG1, pickle.LONG4, pickle.FLOAT, pickle.BINFLOAT,
+    pickle.STRING, pickle.BINSTRING, pickle.SHORT_BINSTRING, pickle.BINBYTES, pickle.SHORT_BINBYTES,
+    pickle.UNICODE, pickle.BINUNICODE, pickle.SHORT_BINUNICODE, pickle.BINUNICODE8,
+    pickle.EMPTY_TUPLE, pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3,
+    pickle.EMPTY_LIST, pickle.LIST, pickle.APPEND, pickle.APPENDS, pickle.EMPTY_DICT, pickle.DICT,
+    pickle.SETITEM, pickle.SETITEMS, pickle.GLOBAL, pickle.STACK_GLOBAL, pickle.REDUCE,
+    pickle.BUILD, pickle.BINPERSID, pickle.PUT, pickle.BINPUT, pickle.LONG_BINPUT, pickle.MEMOIZE,
+    pickle.GET, pickle.BINGET, pickle.LONG_BINGET,
+)
+# fmt: on
+
+# The interpreter written in Python, not the one in C: its memory grows with what the file holds,
+# and its instructions can be chosen.
+_Base: Any = pickle._Unpickler
+
+
+class _TensorUnpickler(_Base):  # type: ignore[misc]
+    """Runs a pickle that builds tensors in dictionaries; refuses every other one.
+
+    Raises: WeightsError that names what was refused. A broken pickle raises all kinds of
+    exceptions, as ``pickle`` itself does.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(file, encoding="latin1")
+
+    def find_class(self, module: str, name: str) -> object:
+        """Look up a name among those that tensors need."""
+        try:
+            return _NAMES[module, name]
+        except KeyError:
+            raise WeightsError(f"it asks for {module}.{name}, and only tensors are read") from None
+
+    def persistent_load(self, identity: object) -> _Storage:
+        """Turn a reference to a storage into its description; the data are read later."""
+        if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] != "storage":
+            raise WeightsError("it refers to something that is not a tensor's storage")
+        _, kind, key, _device, count, *rest = identity
+        if not isinstance(kind, _StorageType) or type(key) is not str or type(count) is not int:
+            raise WeightsError("a storage that is not one of PyTorch's")
+        view = rest[0] if rest else None
+        if view is None:
+            return _Storage(key, kind.dtype, count)
+        if not isinstance(view, tuple) or len(view) != 3:
+            raise WeightsError("a view of a storage that is not one of PyTorch's")
+        start, count = _integers(view[1:], "view")
+        return _Storage(key, kind.dtype, count, start)
+
+    def _set_item(self) -> None:
+        value = self.stack.pop()
+        key = self.stack.pop()
+        _put(self.stack[-1], key, value)
+
+    def _set_items(self) -> None:
+        items = self.pop_mark()
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            _put(self.stack[-1], key, value)
+
+    def _dict(self) -> None:
+        items = self.pop_mark()
+        table: dict[object, object] = {}
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            _put(table, key, value)
+        self.append(table)
+
+    def _reduce(self) -> None:
+        arguments = self.stack.pop()
+        function = self.stack[-1]
+        if not callable(function) or not isinstance(arguments, tuple):
+            raise WeightsError("it calls something that is not a function")
+        if function is OrderedDict:
+            self.stack[-1] = _ordered_dict(*arguments)
+        else:
+            self.stack[-1] = function(*arguments)
+
+    def _build(self) -> None:
+        # A state dictionary's `_metadata` (module versions) and a NumPy dtype's layout come this
+        # way; neither is needed.
+        self.stack.pop()
+        if not isinstance(self.stack[-1], OrderedDict | _Ignored):
+            raise WeightsError("it sets the state of an object that is not a tensor")
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        **{code[0]: _Base.dispatch[code[0]] for code in _INSTRUCTIONS},
+        pickle.SETITEM[0]: _set_item,
+        pickle.SETITEMS[0]: _set_items,
+        pickle.DICT[0]: _dict,
+        pickle.REDUCE[0]: _reduce,
+        pickle.BUILD[0]: _build,
+    }
+
+
+def _put(table: object, key: object, value: object) -> None:
+    # Plain keys only: hashing a tuple nested a million deep overflows the interpreter's stack.
+    if not isinstance(table, dict) or not isinstance(key, str | int):
+        raise WeightsError("a dictionary with keys that are not plain")
+    table[key] = value
+
+
+def _ordered_dict(items: object = ()) -> OrderedDict[object, object]:
+    table: OrderedDict[object, object] = OrderedDict()
+    if not isinstance(items, list | tuple):
+        raise WeightsError("a dictionary that is not made of pairs")
+    for key, value in items:
+        _put(table, key, value)
+    return table
+
+
+class _Arrays:
+    """Turns described tensors into arrays, within a budget of bytes.
+
+    Args:
+        data: gives the bytes of a storage by key.
+        budget: bytes that all arrays together may take.
+    """
+
+    def __init__(self, data: Callable[[str], bytes], budget: int) -> None:
+        self._data = data
+        self._budget = budget
+
+    def __call__(self, tensor: Pickled) -> NDArray[Any]:
+        """A new contiguous array; bfloat16 becomes float32.
+
+        Raises: WeightsError where the tensor reaches outside its storage.
+        """
+        brain = tensor.dtype == "bfloat16"
+        dtype = np.dtype("<u2" if brain else _DTYPES[tensor.dtype])
+        flat = self._elements(tensor.storage, dtype)
+        size, stride, offset = tensor.size, tensor.stride, tensor.offset
+        if len(size) != len(stride) or len(size) > 32 or min((offset, *size, *stride)) < 0:
+            raise WeightsError("a tensor whose size, strides and offset do not fit together")
+        count = 1
+        for length in size:
+            count *= length
+        last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+        if count and last >= flat.size:
+            raise WeightsError("a tensor that reaches outside its data")
+        self._budget -= count * (4 if brain else dtype.itemsize)
+        if self._budget < 0:
+            raise WeightsError("its tensors are many times larger than the file")
+        if not count:
+            return np.zeros(size, np.float32 if brain else dtype)
+        view = np.lib.stride_tricks.as_strided(
+            flat[offset:], size, [step * dtype.itemsize for step in stride], writeable=False
+        )
+        if brain:
+            return (view.astype(np.uint32) << 16).view(np.float32).reshape(size)
+        return np.array(view, order="C")
+
+    def _elements(self, storage: _Storage, dtype: np.dtype[Any]) -> NDArray[Any]:
+        data = self._data(storage.key)
+        unit = 1 if storage.dtype is None else dtype.itemsize
+        start, stop = storage.start * unit, (storage.start + storage.length) * unit
+        if storage.start < 0 or storage.length < 0 or stop > len(data):
+            raise WeightsError("a storage that is larger than its data")
+        flat = np.frombuffer(data, np.uint8)[start:stop]
+        return flat[: len(flat) // dtype.itemsize * dtype.itemsize].view(dtype)
+
+
+def read_zip(path: Path) -> object:
+    """Read the format of ``torch.save`` since PyTorch 1.6: a zip file with a pickle and raw data.
+
+    Returns: what was pickled, its tensors as arrays.
+
+    Raises: WeightsError; all kinds of exceptions for a broken file.
+    """
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        main = next((name for name in entries if name.endswith("/data.pkl")), None)
+        if main is None:
+            raise WeightsError("a zip file, but not one that PyTorch saves tensors in")
+        # PyTorch stores without compression; together with the sum of sizes this leaves no room
+        # for a file that unpacks to many times its size.
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):
+            raise WeightsError("a compressed zip file; PyTorch's checkpoints are not compressed")
+        if sum(entry.file_size for entry in entries.values()) > size:
+            raise WeightsError("a zip file whose parts are larger than the file")
+        root = main.removesuffix("data.pkl")
+        order = f"{root}byteorder"
+        if order in entries and archive.read(order).strip() != b"little":
+            raise WeightsError("saved on a big-endian machine")
+        described = _TensorUnpickler(io.BytesIO(archive.read(main))).load()
+        cache: dict[str, bytes] = {}
+
+        def data(key: str) -> bytes:
+            if key not in cache:
+                name = f"{root}data/{key}"
+                if name not in entries:
+                    raise WeightsError(f"the data of storage {key!r} are missing")
+                cache[key] = archive.read(name)
+            return cache[key]
+
+        return _materialise(described, _Arrays(data, _budget(size)))
+
+
+def read_legacy(path: Path) -> object:
+    """Read the format before PyTorch 1.6: pickles one after another, then raw data.
+
+    Returns, raises: as ``read_zip``.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if _TensorUnpickler(file).load() != _LEGACY_MAGIC:
+            raise WeightsError("a pickle, but not one of PyTorch's")
+        if _TensorUnpickler(file).load() != _LEGACY_VERSION:
+            raise WeightsError("a version of PyTorch's format that is not known")
+        system = _TensorUnpickler(file).load()
+        if isinstance(system, dict) and not system.get("little_endian", True):
+            raise WeightsError("saved on a big-endian machine")
+        described = _TensorUnpickler(file).load()
+        keys = _TensorUnpickler(file).load()
+        if not isinstance(keys, list):
+            raise WeightsError("the list of storages is missing")
+        types = {key: np.dtype(_width(dtype)) for key, dtype in _storages(described).items()}
+        blobs: dict[str, bytes] = {}
+        for key in keys:
+            if type(key) is not str or key not in types:
+                raise WeightsError("a storage that no tensor uses")
+            count = int.from_bytes(file.read(8), "little")
+            length = count * types[key].itemsize
+            if length > size - file.tell():
+                raise WeightsError("the file ends before its data do")
+            blobs[key] = file.read(length)
+
+        def data(key: str) -> bytes:
+            if key not in blobs:
+                raise WeightsError(f"the data of storage {key!r} are missing")
+            return blobs[key]
+
+        return _materialise(described, _Arrays(data, _budget(size)))
+
+
+def _budget(size: int) -> int:
+    return _EXPANSION_LIMIT * size + _EXPANSION_SLACK
+
+
+def _width(dtype: str | None) -> str:
+    if dtype is None:
+        return "u1"
+    return "<u2" if dtype == "bfloat16" else _DTYPES[dtype]
+
+
+def _storages(value: object) -> dict[str, str | None]:
+    """The element type of each storage that occurs in the pickle."""
+    found: dict[str, str | None] = {}
+    for item in _walk(value):
+        if isinstance(item, Pickled):
+            found[item.storage.key] = item.storage.dtype
+        elif isinstance(item, _Storage):
+            found[item.key] = item.dtype
+    return found
+
+
+def _walk(value: object) -> list[object]:
+    """Every value within dictionaries, lists and tuples; shared and circular ones once."""
+    seen: set[int] = set()
+    found: list[object] = []
+    todo = [value]
+    while todo:
+        item = todo.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        found.append(item)
+        if isinstance(item, Pickled):
+            continue
+        if isinstance(item, dict):
+            todo.extend(item.values())
+        elif isinstance(item, list | tuple):
+            todo.extend(item)
+    return found
+
+
+def _materialise(value: object, arrays: _Arrays) -> object:
+    """Replace tensors by arrays in the dictionaries of the pickle, in place."""
+    if isinstance(value, Pickled):
+        return arrays(value)
+    for item in _walk(value):
+        if isinstance(item, dict):
+            for key, entry in item.items():
+                if isinstance(entry, Pickled):
+                    item[key] = arrays(entry)
+    return value

@@ -1,0 +1,80 @@
+"""The callback ``best_checkpoint``: evaluates after an epoch and keeps the best network."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import Field
+
+from msft_core import Component, Run, Settings, UsageError, hookimpl
+
+NAME = "best_checkpoint"
+
+
+class BestCheckpointSettings(Settings):
+    """``callback.best_checkpoint.*``."""
+
+    enabled: bool = True
+    metric: str = Field("accuracy", description="what decides; loss is always there")
+    direction: Literal["auto", "max", "min"] = Field(
+        "auto", description="auto: the smaller the better for loss, the larger for all else"
+    )
+    interval: int = Field(1, ge=1, description="evaluate every so many epochs")
+    first_epoch: int = Field(1, ge=1, description="the first epoch that is evaluated")
+    min_improvement: float = Field(0.0, ge=0, description="a smaller gain does not count")
+    keep_on_tie: Literal["first", "last"] = Field(
+        "first", description="which of equally good epochs is kept; last is the tutorial's >="
+    )
+    patience: int | None = Field(
+        None, ge=1, description="stop after so many evaluations without a gain; off by default"
+    )
+
+    @property
+    def larger_is_better(self) -> bool:
+        """The direction, resolved."""
+        return self.direction == "max" or (self.direction == "auto" and self.metric != "loss")
+
+    def improves(self, value: float, best: float | None) -> bool:
+        """Whether ``value`` takes the place of ``best``."""
+        if math.isnan(value):
+            return False
+        if best is None:
+            return True
+        gain = value - best if self.larger_is_better else best - value
+        if self.keep_on_tie == "last" and gain == 0:
+            return True
+        return gain > self.min_improvement or (0 < gain == self.min_improvement)
+
+
+@hookimpl
+def list_components() -> list[Component]:
+    """Offer ``best_checkpoint``."""
+    summary = "evaluate after an epoch, keep the best checkpoint, stop early"
+    return [Component("callback", NAME, summary, BestCheckpointSettings)]
+
+
+@hookimpl(tryfirst=True)
+def on_epoch_end(epoch: int, run: Run) -> None:
+    """Evaluate, and keep the network if it is the best so far.
+
+    Raises:
+        UsageError: no plugin computes the metric.
+    """
+    settings: BestCheckpointSettings = run.settings("callback", NAME)
+    since = epoch - settings.first_epoch
+    if since < 0 or since % settings.interval:
+        return
+    figures = run.evaluate("val")
+    if settings.metric not in figures:
+        raise UsageError(
+            f"callback.best_checkpoint.metric = {settings.metric!r}: no plugin computes it. "
+            f"There are: {', '.join(figures)}."
+        )
+    value = figures[settings.metric]
+    if settings.improves(value, run.best.value if run.best else None):
+        run.set_best(run.save_checkpoint(run.folder / "best.ckpt"), epoch, value, settings.metric)
+    elif settings.patience and run.best:
+        without_gain = (epoch - run.best.epoch) // settings.interval
+        if without_gain >= settings.patience:
+            run.stop(f"{settings.metric} has not improved in {without_gain} evaluations")

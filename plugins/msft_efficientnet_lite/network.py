@@ -1,0 +1,239 @@
+"""EfficientNet-Lite0 in MindSpore, as named stages.
+
+The architecture is that of Tan and Le's EfficientNet (arXiv:1905.11946) in its Lite form, which
+leaves out squeeze-and-excitation and uses ReLU6. "Same" padding everywhere, as in TensorFlow,
+where the weights were trained: on an even input a stride of 2 pads one pixel more at the end.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from mindspore import Tensor, nn
+
+from msft_core import Reporter, Stage, WeightsError
+from msft_core.stages import prefix_names
+from msft_core.weights import draw_head, drop_bookkeeping, load_into, read_checkpoint
+
+NAME = "efficientnet_lite0"
+HEAD_NAMES = ("classifier.weight", "classifier.bias")
+FEATURES = 1280
+"""Numbers that the head classifies by."""
+
+EPS = 1e-3
+MOMENTUM = 0.9
+"""Of batch norm's moving statistics. It was pretrained with 0.99, which is for long training: over
+the few hundred steps of a transfer the statistics would lag behind the weights."""
+
+
+class _Block(NamedTuple):
+    repeats: int
+    kernel: int
+    stride: int
+    expand: int
+    channels: int
+
+
+STEM_CHANNELS = 32
+STAGES = (
+    _Block(1, 3, 1, 1, 16),
+    _Block(2, 3, 2, 6, 24),
+    _Block(2, 5, 2, 6, 40),
+    _Block(3, 3, 2, 6, 80),
+    _Block(3, 5, 1, 6, 112),
+    _Block(4, 5, 2, 6, 192),
+    _Block(1, 3, 1, 6, 320),
+)
+"""Table 1 of the paper, for width and depth 1."""
+
+
+def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, group: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, stride, pad_mode="same", group=group, has_bias=False)
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=EPS, momentum=MOMENTUM)
+
+
+class ConvNorm(nn.Cell):
+    """Convolution, batch norm, ReLU6: the stem and the layer before pooling."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.conv = _conv(inputs, outputs, kernel, stride)
+        self.norm = _norm(outputs)
+        self.relu = nn.ReLU6()
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) to (N, outputs, H / stride, W / stride), rounded up."""
+        return self.relu(self.norm(self.conv(x)))
+
+
+class InvertedResidual(nn.Cell):
+    """Widen, convolve each channel by itself, narrow; with a shortcut where shapes allow it."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expand: int) -> None:
+        super().__init__()
+        width = inputs * expand
+        self.widens = expand != 1
+        self.has_shortcut = stride == 1 and inputs == outputs
+        if self.widens:
+            self.expand = _conv(inputs, width, 1)
+            self.norm0 = _norm(width)
+        self.depthwise = _conv(width, width, kernel, stride, group=width)
+        self.norm1 = _norm(width)
+        self.project = _conv(width, outputs, 1)
+        self.norm2 = _norm(outputs)
+        self.relu = nn.ReLU6()
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) to (N, outputs, H / stride, W / stride), rounded up."""
+        out = x
+        if self.widens:
+            out = self.relu(self.norm0(self.expand(out)))
+        out = self.relu(self.norm1(self.depthwise(out)))
+        out = self.norm2(self.project(out))
+        if self.has_shortcut:
+            out = out + x
+        return out
+
+
+class Pool(nn.Cell):
+    """Mean over the image."""
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C)."""
+        return x.mean((2, 3))
+
+
+class Head(nn.Cell):
+    """Dropout and a dense layer.
+
+    Args:
+        num_classes: outputs.
+        seed: of the new layer's weights.
+    """
+
+    def __init__(self, num_classes: int, seed: int) -> None:
+        super().__init__()
+        weight, bias = draw_head(num_classes, FEATURES, seed)
+        self.dropout = nn.Dropout(p=0.2)
+        self.classifier = nn.Dense(
+            FEATURES, num_classes, weight_init=Tensor(weight), bias_init=Tensor(bias)
+        )
+
+    def construct(self, x: Tensor) -> Tensor:
+        """Features (N, 1280) to logits (N, num_classes)."""
+        return self.classifier(self.dropout(x))
+
+
+def build(num_classes: int, seed: int = 0) -> tuple[tuple[Stage, ...], Head]:
+    """Make the network with random weights.
+
+    Args:
+        num_classes: outputs of the head.
+        seed: of the head's weights; the others are drawn from MindSpore's own generator.
+
+    Returns: stages ``stem``, ``stage1`` to ``stage7``, ``neck``, ``pool``, and the head. Parameters
+    are named ``STAGE.BLOCK.LAYER.weight`` and so on, the head's ``classifier.weight`` and
+    ``classifier.bias``.
+    """
+    cells: dict[str, nn.Cell] = {"stem": ConvNorm(3, STEM_CHANNELS, 3, 2)}
+    channels = STEM_CHANNELS
+    for number, (repeats, kernel, stride, expand, outputs) in enumerate(STAGES, start=1):
+        blocks = []
+        for repeat in range(repeats):
+            blocks.append(
+                InvertedResidual(channels, outputs, kernel, stride if repeat == 0 else 1, expand)
+            )
+            channels = outputs
+        cells[f"stage{number}"] = nn.SequentialCell(blocks)
+    cells["neck"] = ConvNorm(channels, FEATURES, 1, 1)
+    for name, cell in cells.items():
+        prefix_names(cell, name)
+    cells["pool"] = Pool()
+    return tuple(Stage(name, cell) for name, cell in cells.items()), Head(num_classes, seed)
+
+
+def load(
+    path: Path,
+    stages: tuple[Stage, ...],
+    head: Head,
+    reporter: Reporter,
+    *,
+    keep_head: bool = False,
+) -> None:
+    """Load the published PyTorch checkpoint, or one of msft's own, whatever its format.
+
+    Args:
+        path: of the checkpoint.
+        stages: of ``build``.
+        head: of ``build``; keeps its new weights, unless
+        keep_head: the checkpoint's classifier is wanted too, with its number of classes.
+        reporter: told of each array that is left out.
+
+    Raises: WeightsError where the file is of another network.
+    """
+    checkpoint = read_checkpoint(path)
+    owner = checkpoint.metadata.get("backbone", NAME)
+    if owner != NAME:
+        raise WeightsError(f"{path}: weights of {owner}, not of {NAME}; use --backbone {owner}")
+    load_into(
+        [*(stage.cell for stage in stages), head],
+        drop_bookkeeping(checkpoint.arrays),
+        source=str(path),
+        reporter=reporter,
+        rename=parameter_name,
+        reset=() if keep_head else HEAD_NAMES,
+    )
+
+
+def parameter_name(key: str) -> str:
+    """The name here of an array in the published PyTorch checkpoint; an unknown one is unchanged.
+
+    There blocks are numbered through (``_blocks.0`` to ``_blocks.15``) and each has its layers'
+    names with an underscore before them.
+    """
+    parts = key.split(".")
+    owner, layer, last = "", "", parts[-1]
+    if parts[0] == "_blocks" and len(parts) == 4 and parts[1] in _BLOCK_NAMES:
+        owner, layer = _BLOCK_NAMES[parts[1]], _BLOCK_LAYERS.get(parts[2], "")
+    elif len(parts) == 2:
+        owner, layer = _OUTER_LAYERS.get(parts[0], ("", ""))
+    if not layer:
+        return key
+    if layer.startswith("norm"):
+        last = _NORM.get(last, last)
+    return f"{owner}.{layer}.{last}" if owner else f"{layer}.{last}"
+
+
+_BLOCK_NAMES = {
+    str(number): name
+    for number, name in enumerate(
+        f"stage{stage}.{block}"
+        for stage, row in enumerate(STAGES, start=1)
+        for block in range(row.repeats)
+    )
+}
+_BLOCK_LAYERS = {
+    "_expand_conv": "expand",
+    "_bn0": "norm0",
+    "_depthwise_conv": "depthwise",
+    "_bn1": "norm1",
+    "_project_conv": "project",
+    "_bn2": "norm2",
+}
+_OUTER_LAYERS = {
+    "_conv_stem": ("stem", "conv"),
+    "_bn0": ("stem", "norm"),
+    "_conv_head": ("neck", "conv"),
+    "_bn1": ("neck", "norm"),
+    "_fc": ("", "classifier"),
+}
+_NORM = {
+    "weight": "gamma",
+    "bias": "beta",
+    "running_mean": "moving_mean",
+    "running_var": "moving_variance",
+}

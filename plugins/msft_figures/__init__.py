@@ -1,0 +1,101 @@
+"""The pictures of a run, for the eye: what is trained on, and how it went.
+
+``train_batch.png`` is there before the first epoch; ``curves.png``, ``predictions.png`` and
+``confusion_matrix.png`` follow when the run is over. A picture is a by-product: one that cannot
+be drawn is a warning and never ends a run.
+
+matplotlib is imported when something is drawn, not by this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from pydantic import Field
+
+from msft_core import Component, Run, RunReport, Settings, hookimpl
+
+
+class FigureSettings(Settings):
+    """What is drawn, and how large."""
+
+    enabled: bool = Field(True, description="draw the pictures")
+    train_images: int = Field(24, ge=1, le=100, description="images in train_batch.png")
+    predictions: int = Field(24, ge=1, le=100, description="images in predictions.png")
+    dpi: int = Field(110, ge=50, le=300, description="pixels per inch; more are finer")
+
+
+@hookimpl
+def list_components() -> Iterable[Component]:
+    """Offer the callback ``figures``."""
+    return [
+        Component(
+            "callback",
+            "figures",
+            "draws training images, predictions, curves and the confusion matrix",
+            FigureSettings,
+        )
+    ]
+
+
+@hookimpl
+def on_run_start(run: Run) -> None:
+    """Draw ``train_batch.png``, so that the user can look while the network trains."""
+    settings: FigureSettings = run.settings("callback", "figures")
+    with _warning_instead_of_error(run, "train_batch.png"):
+        from msft_figures import drawing
+
+        if drawing.lacks_font(run.splits.classes):
+            run.reporter.info(
+                "figures: class names have characters that no font here draws, so they are boxes "
+                "in the pictures; a font such as fonts-noto-cjk has them"
+            )
+        images = run.images("train", settings.train_images)
+        total = len(run.splits.train.ids)
+        figure = drawing.draw_training_images(images, run.splits.classes, total)
+        drawing.save(figure, run.folder / "train_batch.png", settings.dpi)
+
+
+@hookimpl
+def on_run_end(run: Run, report: RunReport, error: BaseException | None) -> None:
+    """Draw the curves of the epochs that finished and the answers of the network.
+
+    After an error the network is asked only where it holds a best checkpoint: what it holds
+    otherwise may be what broke.
+    """
+    if not report.history:
+        return
+    settings: FigureSettings = run.settings("callback", "figures")
+    best = report.best
+    with _warning_instead_of_error(run, "curves.png"):
+        from msft_figures import drawing
+
+        figure = drawing.draw_curves(report.history, best)
+        drawing.save(figure, run.folder / "curves.png", settings.dpi)
+
+    if error is not None and best is None:
+        return
+    last = report.history[-1].epoch
+    source = f"best checkpoint, epoch {best.epoch} of {last}" if best else f"as of epoch {last}"
+    with _warning_instead_of_error(run, "predictions.png"):
+        from msft_figures import drawing
+
+        answers = run.predictions("val")
+        order = drawing.most_telling(answers)[: settings.predictions]
+        images = run.read_images("val", [answers.ids[index] for index in order])
+        figure = drawing.draw_predictions(images, answers, order, source)
+        drawing.save(figure, run.folder / "predictions.png", settings.dpi)
+    with _warning_instead_of_error(run, "confusion_matrix.png"):
+        from msft_figures import drawing
+
+        figure = drawing.draw_confusion_matrix(run.predictions("val"), source)
+        drawing.save(figure, run.folder / "confusion_matrix.png", settings.dpi)
+
+
+@contextmanager
+def _warning_instead_of_error(run: Run, name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        run.reporter.warning(f"figures: {name} was not drawn: {type(error).__name__}: {error}")

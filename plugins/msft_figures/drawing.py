@@ -1,0 +1,471 @@
+"""The drawings: arrays in, a matplotlib ``Figure`` out. No pyplot, no window, nothing kept.
+
+Everything is placed in inches, so that nothing overlaps and a picture's size follows from what is
+on it. Blue is right and red is wrong in all of them.
+
+Importing this module imports matplotlib; the plugin does so when it draws.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, fontManager
+from matplotlib.ticker import MaxNLocator
+
+from msft_core import Best, EpochRecord, ImageBatch, Predictions
+
+RIGHT = "#1f5fa8"
+WRONG = "#c62828"
+INK = "#222222"
+MUTED = "#6b6b6b"
+PALE = "#eeeeee"
+METRIC_COLOURS = (RIGHT, "#d07a00", "#2e8b57", "#8e5ea2", "#4fa3c7", "#8c6d46")
+
+# One of these draws Chinese class names; the first that is installed is used.
+CJK_FONTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans SC",
+    "Source Han Sans SC",
+    "Source Han Sans CN",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "Microsoft YaHei",
+    "PingFang SC",
+    "Hiragino Sans GB",
+    "Heiti SC",
+    "STHeiti",
+    "SimHei",
+    "Noto Sans CJK JP",
+    "Arial Unicode MS",
+    "Droid Sans Fallback",
+)
+
+Inches = float
+Indices = np.ndarray[Any, np.dtype[np.int64]]
+
+MARGIN: Inches = 0.25
+NARROWEST: Inches = 5.6
+CAPTION = 8.5  # points
+DETAIL = 9.0
+LINE: Inches = 1.25 * CAPTION / 72
+DPI = 110  # of measuring; widths in inches hardly depend on it
+
+
+@lru_cache
+def font_families() -> tuple[str, ...]:
+    """DejaVu Sans, which comes with matplotlib, and the first Chinese font that is installed."""
+    installed = {font.name for font in fontManager.ttflist}
+    return ("DejaVu Sans", *[name for name in CJK_FONTS if name in installed][:1])
+
+
+def lacks_font(names: Sequence[str]) -> bool:
+    """Whether a name has Chinese characters (or the like) and no font here draws them."""
+    return len(font_families()) == 1 and any(
+        "\u2e80" <= char <= "\uffef" for name in names for char in name
+    )
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """The look of every picture, whatever the user's matplotlibrc says, and no font warnings."""
+    logger = logging.getLogger("matplotlib.font_manager")
+    level = logger.level
+    look: dict[str, Any] = {
+        "font.family": list(font_families()),
+        "font.size": 9,
+        "text.color": INK,
+        "text.parse_math": False,  # a class may be called "$5"
+        "axes.edgecolor": "#b0b0b0",
+        "axes.labelcolor": MUTED,
+        "axes.labelsize": 9,
+        "axes.linewidth": 0.8,
+        "axes.titlesize": 10,
+        "axes.titlelocation": "left",
+        "xtick.color": MUTED,
+        "ytick.color": MUTED,
+        "xtick.labelsize": 9,
+        "ytick.labelsize": 9,
+        "legend.fontsize": 8.5,
+        "legend.frameon": False,
+    }
+    with warnings.catch_warnings(), style.context(["default", look]):
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+def save(figure: Figure, path: Path, dpi: int) -> None:
+    """Write a PNG: the same bytes for the same picture, and never half a file."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with _style():
+            figure.savefig(beside, format="png", dpi=dpi, metadata={"Software": None})
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def most_telling(predictions: Predictions) -> Indices:
+    """Every index, int64 (N,): wrong answers, surest first, then right ones, least sure first."""
+    wrong = predictions.predicted != predictions.labels
+    sureness = predictions.probabilities.max(axis=1)
+    order: Indices = np.lexsort((np.where(wrong, -sureness, sureness), ~wrong))
+    return order
+
+
+@_style()
+def draw_training_images(images: ImageBatch, classes: Sequence[str], total: int) -> Figure:
+    """A grid of training images with their class names.
+
+    Args:
+        images: as augmented, pixels uint8 (N, H, W, 3), N from 1.
+        classes: class names in label order.
+        total: how many training images there are.
+    """
+    count, height, width, _ = images.pixels.shape
+    _, tile = _grid_shape(count)
+    captions = [([_fit("{}", classes[label], tile, CAPTION)], INK) for label in images.labels]
+    detail = (
+        f"{count} of {_count(total, 'image')} of {_count(len(classes), 'class', 'classes')}, "
+        f"{width} × {height} pixels, as augmented for epoch 1"
+    )
+    return _grid(images.pixels, captions, "Training images", [detail])
+
+
+@_style()
+def draw_predictions(
+    images: ImageBatch, predictions: Predictions, order: Sequence[int] | Indices, source: str
+) -> Figure:
+    """A grid of validation images, each with the predicted class and its probability.
+
+    Args:
+        images: pixels uint8 (N, H, W, 3), N from 1.
+        predictions: of the whole split.
+        order: N indices into ``predictions``, one an image.
+        source: what answered, for the heading.
+    """
+    classes, labels, predicted = predictions.classes, predictions.labels, predictions.predicted
+    _, tile = _grid_shape(len(order))
+    captions = []
+    for index in order:
+        answer, truth = predicted[index], labels[index]
+        confidence = predictions.probabilities[index, answer]
+        lines = [_fit(f"{{}} {confidence:.0%}", classes[answer], tile, CAPTION)]
+        if answer != truth:
+            lines.append(_fit("true: {}", classes[truth], tile, CAPTION))
+        captions.append((lines, RIGHT if answer == truth else WRONG))
+
+    mistakes = int((predicted != labels).sum())
+    if mistakes == 0:
+        detail = "no mistakes; the least sure answers first"
+    elif mistakes < len(order):
+        detail = f"{_count(mistakes, 'mistake')}, surest first, then the least sure right answers"
+    else:
+        detail = f"{len(order)} of {_count(mistakes, 'mistake')}, surest first"
+    title = f"Validation: {_accuracy(predictions)}"
+    return _grid(images.pixels, captions, title, [source, detail])
+
+
+def _grid_shape(count: int) -> tuple[int, Inches]:
+    """Columns of a grid, and the side of an image in it."""
+    wide = min(10, max(4, math.ceil(math.sqrt(1.5 * count))))
+    # One more column where that leaves fewer gaps in the last row.
+    columns = count if count <= 4 else min((wide, wide + 1), key=lambda columns: -count % columns)
+    return columns, 2.2 if columns <= 4 else 1.8
+
+
+def _grid(
+    pixels: np.ndarray[Any, np.dtype[np.uint8]],
+    captions: Sequence[tuple[list[str], str]],
+    title: str,
+    details: Sequence[str],
+) -> Figure:
+    """Images (N, H, W, 3) in rows, above each its caption: lines and their colour."""
+    columns, tile = _grid_shape(len(pixels))
+    rows = math.ceil(len(pixels) / columns)
+    gap = 0.16
+    caption = LINE * max(len(lines) for lines, _ in captions) + 0.04
+    step = caption + tile + gap
+    width = max(2 * MARGIN + columns * (tile + gap) - gap, NARROWEST)
+    body = rows * step - gap + MARGIN
+    figure = _sheet(width, body, title, details)
+    axes = _place(figure, 0, 0, width, body)
+    axes.set_axis_off()
+    for index, (image, (lines, colour)) in enumerate(zip(pixels, captions, strict=True)):
+        row, column = divmod(index, columns)
+        left = MARGIN + column * (tile + gap)
+        top = body - row * step - caption
+        axes.imshow(image, extent=(left, left + tile, top - tile, top))
+        for number, line in enumerate(reversed(lines)):
+            axes.text(left, top + 0.06 + number * LINE, line, color=colour, fontsize=CAPTION)
+    axes.set(xlim=(0, width), ylim=(0, body))
+    return figure
+
+
+@_style()
+def draw_curves(history: Sequence[EpochRecord], best: Best | None) -> Figure:
+    """Loss by epoch, and beside it every validation metric that lies between 0 and 1.
+
+    Epochs that were not evaluated have no point; a value that is not finite leaves a gap.
+
+    Args:
+        history: a record for each epoch, at least one.
+        best: the epoch to mark, and the metric it was chosen by.
+    """
+    losses = {
+        "training": _series({record.epoch: record.train for record in history}, "loss"),
+        "validation": _series({record.epoch: record.val for record in history}, "loss"),
+    }
+    names = dict.fromkeys(name for record in history for name in record.val if name != "loss")
+    metrics = {
+        name: _series({record.epoch: record.val for record in history}, name) for name in names
+    }
+    metrics = {name: series for name, series in metrics.items() if _is_share(series[1])}
+
+    side, tall, gap = 4.9, 3.2, 0.7
+    panels = 2 if metrics else 1
+    width = MARGIN + panels * (side + gap)
+    detail = _count(len(history), "epoch")
+    if best is not None:
+        detail += f"; best {best.metric} {best.value:.4g} at epoch {best.epoch}"
+    figure = _sheet(width, tall + 0.82, "Training curves", [detail])
+
+    left = _place(figure, gap, 0.6, side, tall)
+    _plot(left, losses, [MUTED, RIGHT], "loss")
+    finite = [value for _, values in losses.values() for value in values if not math.isnan(value)]
+    left.set_ylim(0, 1.08 * max([*finite, 0.01]))
+    if metrics:
+        right = _place(figure, 2 * gap + side, 0.6, side, tall)
+        _plot(right, metrics, METRIC_COLOURS, "validation metrics")
+        low, high = right.get_ylim()
+        right.set_ylim(max(low, -0.02), min(high, 1.02))
+
+    for axes in figure.axes:
+        axes.set_xlim(history[0].epoch - 0.5, history[-1].epoch + 0.5)
+        if best is not None:
+            axes.axvline(
+                best.epoch,
+                color=INK,
+                linewidth=0.9,
+                linestyle=(0, (2, 3)),
+                zorder=1,
+                label=f"best: epoch {best.epoch}",
+            )
+        if axes.lines:
+            axes.legend()
+    return figure
+
+
+Series = tuple[list[int], list[float]]
+
+
+def _series(values: Mapping[int, Mapping[str, float]], name: str) -> Series:
+    """Epochs that have this value, and the values; NaN where one is not finite."""
+    epochs = [epoch for epoch, row in values.items() if name in row]
+    found = [values[epoch][name] for epoch in epochs]
+    return epochs, [value if math.isfinite(value) else math.nan for value in found]
+
+
+def _is_share(values: Sequence[float]) -> bool:
+    finite = [value for value in values if not math.isnan(value)]
+    return bool(finite) and all(0 <= value <= 1 for value in finite)
+
+
+def _plot(axes: Axes, lines: Mapping[str, Series], colours: Sequence[str], title: str) -> None:
+    """Lines by epoch; those after the last colour are pale and share one entry in the legend."""
+    axes.set_title(title)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, min_n_ticks=1))
+    axes.yaxis.grid(True, color=PALE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    for index, (name, (epochs, values)) in enumerate(lines.items()):
+        if not epochs:
+            continue
+        named = index < len(colours)
+        label = _fit("{}", name, 2.0, 8.5) if named else f"{len(lines) - len(colours)} more"
+        axes.plot(
+            epochs,
+            values,
+            color=colours[index] if named else "#cccccc",
+            label=label if index <= len(colours) else None,
+            linewidth=1.6,
+            marker="o",
+            markersize=4 if len(epochs) <= 40 else 2,
+            zorder=3 if named else 2,
+        )
+
+
+@_style()
+def draw_confusion_matrix(predictions: Predictions, source: str) -> Figure:
+    """How often each true class (row) was taken for each class (column).
+
+    Up to 30 classes each cell has its count and its share of the row; up to some 120 the classes
+    have their names; beyond, only the shades are left, and the picture grows no more.
+
+    Args:
+        predictions: of the whole split; a class without images has a grey row.
+        source: what answered, for the heading.
+    """
+    classes = predictions.classes
+    counts = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(counts, (predictions.labels, predictions.predicted), 1)
+
+    cell = min(1.4, max(0.42, 6 / len(classes))) if len(classes) <= 30 else 12.6 / len(classes)
+    side = cell * len(classes)
+    size = min(9.0, max(5.5, 0.6 * 72 * cell)) if cell > 0.1 else 9.0
+    names = [_fit("{}", name, 1.7, size) for name in classes] if cell > 0.1 else []
+    longest = max((_width(name, size) for name in names), default=0.4)
+    angle = 0 if longest < 0.95 * cell else 45 if cell > 0.4 else 90
+    below = {0: 0.2, 45: 0.75 * longest + 0.1, 90: longest}[angle]
+
+    left = MARGIN + 0.34 + longest
+    width = max(left + side + MARGIN, NARROWEST)
+    title = f"Confusion matrix: {_accuracy(predictions)}"
+    if len(classes) <= 30:
+        details = [f"{source}; shade and per cent are shares of the true class"]
+    else:
+        details = [
+            f"{source}; the shade is the share of the true class",
+            _frequent_mistakes(counts, classes),
+        ]
+    figure = _sheet(width, 0.45 + below + side, title, details)
+    axes = _place(figure, left, 0.45 + below, side, side)
+
+    axes.imshow(_shades(counts, faintest=0.12 if names else 0.5), interpolation="nearest")
+    number = "" if names else ", its number in classes.json"
+    axes.set_xlabel(f"predicted class{number}", labelpad=6)
+    axes.set_ylabel(f"true class{number}", labelpad=6)
+    axes.tick_params(length=0 if names else 3, labelsize=size, pad=3)
+    if names:
+        slanted: dict[str, Any] = {"ha": "right", "rotation_mode": "anchor"} if angle == 45 else {}
+        axes.set_xticks(range(len(names)), names, rotation=angle, **slanted)
+        axes.set_yticks(range(len(names)), names)
+    if len(classes) <= 30:
+        edges = np.arange(len(classes) + 1) - 0.5
+        axes.hlines(edges, edges[0], edges[-1], color="white", linewidth=1)
+        axes.vlines(edges, edges[0], edges[-1], color="white", linewidth=1)
+        _write_counts(axes, counts, size=min(11.0, 0.24 * 72 * cell), zeros=len(classes) <= 10)
+    return figure
+
+
+def _shades(counts: Indices, faintest: float) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Counts int64 (K, K) as colours (K, K, 3): the larger the share of the row, the darker.
+
+    A cell that is not 0 has at least the shade ``faintest``; a row without images is grey.
+    """
+    totals = counts.sum(axis=1, keepdims=True)
+    shade = np.where(counts > 0, faintest + (1 - faintest) * counts / np.maximum(totals, 1), 0)
+    diagonal = np.eye(len(counts), dtype=bool)
+    full = np.where(diagonal[..., None], to_rgb(RIGHT), to_rgb(WRONG))
+    colours = 1 - shade[..., None] * (1 - full)
+    return np.where(totals[..., None] > 0, colours, to_rgb(PALE))
+
+
+def _write_counts(axes: Axes, counts: Indices, size: float, zeros: bool) -> None:
+    """In each cell the count and its share of the row."""
+    for (row, column), count in np.ndenumerate(counts):
+        total = counts[row].sum()
+        if count:
+            text, colour = f"{count}\n{count / total:.0%}", INK if 2 * count <= total else "white"
+        elif zeros and total:
+            text, colour = "0", "#b0b0b0"
+        else:
+            continue
+        axes.text(column, row, text, color=colour, fontsize=size, ha="center", va="center")
+
+
+def _frequent_mistakes(counts: Indices, classes: Sequence[str]) -> str:
+    """The three most frequent mistakes in words, from counts int64 (K, K)."""
+    mistakes = counts.copy()
+    np.fill_diagonal(mistakes, 0)
+    found = []
+    for index in np.argsort(-mistakes, axis=None, kind="stable")[:3]:
+        truth, answer = divmod(int(index), len(classes))
+        if mistakes[truth, answer]:
+            pair = [_fit("{}", classes[label], 1.5, DETAIL) for label in (truth, answer)]
+            found.append(f"{pair[0]} as {pair[1]} ({mistakes[truth, answer]})")
+    return "most frequent mistakes: " + (", ".join(found) or "none")
+
+
+def _sheet(width: Inches, body: Inches, title: str, details: Sequence[str]) -> Figure:
+    """A figure with room of ``body`` below its heading."""
+    heading = 0.62 + 0.18 * len(details)
+    height = body + heading
+    figure = Figure(figsize=(width, height))
+    x = MARGIN / width
+    figure.text(x, 1 - 0.2 / height, title, fontsize=13, weight="bold", va="top")
+    figure.text(
+        x,
+        1 - 0.47 / height,
+        "\n".join(details),
+        fontsize=DETAIL,
+        color=MUTED,
+        va="top",
+        linespacing=1.3,
+    )
+    return figure
+
+
+def _place(figure: Figure, left: Inches, bottom: Inches, width: Inches, height: Inches) -> Axes:
+    full_width, full_height = figure.get_size_inches()
+    return figure.add_axes(
+        (left / full_width, bottom / full_height, width / full_width, height / full_height)
+    )
+
+
+def _accuracy(predictions: Predictions) -> str:
+    right = int((predictions.predicted == predictions.labels).sum())
+    total = len(predictions.labels)
+    return f"accuracy {right / max(total, 1):.1%} ({right}/{total})"
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+@lru_cache(maxsize=4096)
+def _fit(template: str, name: str, width: Inches, size: float) -> str:
+    """``template`` with the name, the name's middle left out as far as the width asks for it.
+
+    The middle, since names often differ at one of their ends.
+    """
+    text = template.format(name)
+    last_word = len(re.split("[ _-]", name)[-1])
+    for keep in range(len(name) - 1, 1, -1):
+        if _width(text, size) <= width:
+            break
+        tail = last_word if last_word <= keep // 2 else 2 * keep // 5
+        head = name[: keep - tail].rstrip(" _-")
+        text = template.format(f"{head}…{name[len(name) - tail :]}")
+    return text
+
+
+def _width(text: str, size: float) -> Inches:
+    font = FontProperties(family=list(font_families()), size=size)
+    width, _, _ = _renderer().get_text_width_height_descent(text, font, False)
+    return float(width) / DPI
+
+
+@lru_cache
+def _renderer() -> Any:
+    return RendererAgg(1, 1, DPI)  # type: ignore[no-untyped-call]

@@ -1,0 +1,90 @@
+"""The strategies ``finetune`` (everything trains) and ``freeze`` (only the head does)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from msft_core import (
+    Backbone,
+    Component,
+    OptimizerSpec,
+    ParameterGroup,
+    Settings,
+    Trainable,
+    hookimpl,
+)
+
+if TYPE_CHECKING:
+    from mindspore import nn
+
+
+class OptimizerSettings(Settings):
+    """What both strategies let one choose."""
+
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
+    optimizer: Literal["momentum", "adam"] = Field("adam", description="which optimizer")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of the momentum optimizer")
+    weight_decay: float = Field(0.0, ge=0, description="of weights; biases and norms have none")
+    schedule: Literal["constant", "cosine"] = Field("cosine", description="shape of the rate")
+    warmup_epochs: float = Field(0.0, ge=0, description="epochs over which the rate rises")
+    batch_norm: Literal["frozen_eval", "batch"] = Field(
+        "frozen_eval",
+        description="batch: frozen batch norms too use batch statistics, as the tutorials' do",
+    )
+
+    def trainable(self, *groups: ParameterGroup) -> Trainable:
+        """These groups, trained as the settings say."""
+        spec = OptimizerSpec(
+            name=self.optimizer,
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            warmup_epochs=self.warmup_epochs,
+        )
+        return Trainable(groups, spec, self.batch_norm)
+
+
+class FreezeSettings(OptimizerSettings):
+    """``strategy.*`` of ``freeze``."""
+
+
+class FinetuneSettings(OptimizerSettings):
+    """``strategy.*`` of ``finetune``."""
+
+    optimizer: Literal["momentum", "adam"] = Field("momentum", description="which optimizer")
+    learning_rate: float = Field(1e-2, gt=0, description="peak learning rate")
+    head_rate_factor: float = Field(
+        1.0, gt=0, description="multiplies the head's rate: it alone starts from nothing"
+    )
+
+
+@hookimpl
+def list_components() -> list[Component]:
+    """Offer both."""
+    return [
+        Component("strategy", "finetune", "every parameter trains", FinetuneSettings),
+        Component("strategy", "freeze", "only the head trains; the rest stays", FreezeSettings),
+    ]
+
+
+@hookimpl
+def select_trainable(name: str, backbone: Backbone, settings: Settings) -> Trainable | None:
+    """The head, and under ``finetune`` the stages before it."""
+    head = _learned(backbone.head)
+    if isinstance(settings, FreezeSettings):
+        return settings.trainable(ParameterGroup(head))
+    if isinstance(settings, FinetuneSettings):
+        return settings.trainable(
+            *(ParameterGroup(_learned(stage.cell)) for stage in backbone.stages),
+            ParameterGroup(head, settings.head_rate_factor),
+        )
+    return None
+
+
+def _learned(cell: nn.Cell) -> tuple[str, ...]:
+    # trainable_params() would not do: it asks requires_grad, which the run sets.
+    names = (parameter.name for parameter in cell.get_parameters())
+    return tuple(name for name in names if not name.endswith(("moving_mean", "moving_variance")))

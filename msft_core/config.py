@@ -40,7 +40,7 @@ class DataSettings(Settings):
     workers: int | None = Field(None, ge=0, description="decoding threads; one a CPU by default")
     strict: bool = Field(False, description="an image that does not decode is an error")
     crop_scale: tuple[Fraction, Fraction] = Field(
-        (0.08, 1.0), description="area of a training crop, as a fraction of the image's"
+        (0.35, 1.0), description="area of a training crop, as a fraction of the image's"
     )
     crop_ratio: tuple[Positive, Positive] = Field(
         (0.75, 1.333), description="width by height of a training crop"

@@ -49,8 +49,8 @@ def run(
         How the run ended.
 
     Raises:
-        MsftError: with a message for the user; its ``run_folder`` is None where the run was
-            refused before it began.
+        MsftError: with a message for the user; its ``report`` is None where the run was refused
+            before it began.
         KeyboardInterrupt: on Ctrl-C, after ``on_run_end``; before the run began, with no argument,
             after that with the ``RunReport``.
     """
@@ -148,11 +148,11 @@ def _train_to_the_end(
     except (Exception, KeyboardInterrupt) as caught:
         error = caught
     # 10: the best checkpoint again, and the end.
-    try:
-        if state.best and error is None:
+    if state.best and not isinstance(error, KeyboardInterrupt):
+        try:
             state.reload_best()
-    except Exception as caught:
-        error = caught
+        except Exception as caught:
+            error, state.best = error or caught, None
     report = _report(state, error)
     for failure in state.call_guarded("on_run_end", report=report, error=error):
         state.reporter.warning(str(failure))
@@ -163,7 +163,7 @@ def _train_to_the_end(
     if error is not None:
         if not isinstance(error, MsftError):
             error = MsftError(first_line(error)).with_traceback(error.__traceback__)
-        error.run_folder, error.report = state.folder, report
+        error.report = report
         raise error
     _conclude(state, report)
     return report

@@ -5,7 +5,6 @@ Every message is one or two lines: what is wrong, where, what to do about it.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,10 +14,9 @@ if TYPE_CHECKING:
 class MsftError(Exception):
     """Base of every error whose message is meant for the user, without a traceback.
 
-    ``run_folder`` and ``report`` are set where a run had begun before it failed.
+    ``report`` is set where a run had begun before it failed.
     """
 
-    run_folder: Path | None = None
     report: RunReport | None = None
 
 

@@ -72,9 +72,10 @@ def find_folder(root: Path, names: Sequence[str]) -> Path | None:
     return found[0] if found else None
 
 
-def find_split_roots(root: Path, depth: int = 4) -> list[Path]:
-    """The folders at most ``depth`` levels below ``root``, or itself, that hold a train folder."""
-    if find_folder(root, TRAIN_NAMES) is not None:
+def find_split_roots(root: Path, depth: int = 3) -> list[Path]:
+    """Folders at most ``depth`` levels below ``root``, or itself, that hold train/CLASS/."""
+    train = find_folder(root, TRAIN_NAMES)
+    if train is not None and sub_folders(train):
         return [root]
     if depth == 0:
         return []
@@ -101,7 +102,7 @@ def read_splits(
     Raises: DataError.
     """
     require_folder(root)
-    train_root, val_root = find_folder(root, TRAIN_NAMES), find_folder(root, VAL_NAMES)
+    train_root, val_root = _train_folder(root), find_folder(root, VAL_NAMES)
     notes = []
     if train_root is None:
         _require_bare_class_folders(root)
@@ -125,6 +126,16 @@ def read_splits(
         description=description or f"images in {root}",
         notes=tuple(notes),
     )
+
+
+def _train_folder(root: Path) -> Path | None:
+    """The train folder, unless it is a class of pictures of trains."""
+    train = find_folder(root, TRAIN_NAMES)
+    if train is None or sub_folders(train):
+        return train
+    others = [folder.name.lower() for folder in sub_folders(root) if folder != train]
+    is_class = others and not set(others) & {*VAL_NAMES, *TEST_NAMES}
+    return None if is_class else train
 
 
 def _read_train(train_root: Path) -> dict[str, list[Path]]:

@@ -184,7 +184,7 @@ def on_run_end(run: Run, report: RunReport, error: BaseException | None) -> None
 
     Called: of every plugin whenever ``on_run_start`` was, each guarded: one that raises is
     reported and hinders neither the others nor the error that ended the run. The network holds
-    the best checkpoint's values by now, where there is one.
+    the best checkpoint's values by now, where there is one; not after Ctrl-C, which is to end soon.
 
     Args:
         run: see ``msft_core.types.Run``.

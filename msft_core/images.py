@@ -208,7 +208,9 @@ def _finish(opened: ImageFile.ImageFile, data: bytes) -> Image.Image:
     """Decode the pixels of an image whose header has been read. Raises ImageError."""
     try:
         opened.load()
-        return _to_rgb(_upright(opened))
+        picture = _to_rgb(opened)
+        orientation = _orientation(opened)
+        return picture if orientation == 1 else picture.transpose(_UPRIGHT[orientation])
     except ImageError:
         raise
     except Exception as error:
@@ -222,11 +224,6 @@ def _orientation(image: Image.Image) -> int:
         return value if value in _UPRIGHT else 1
     except Exception:  # corrupt EXIF does not spoil the picture
         return 1
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    orientation = _orientation(image)
-    return image if orientation == 1 else image.transpose(_UPRIGHT[orientation])
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -269,7 +266,6 @@ _MAGIC = (
     (b"II+\x00", "TIFF"),
     (b"MM\x00+", "TIFF"),
 )
-_CANON_RAW = b"CR"  # after the eight bytes of a TIFF header
 _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # the sizes of its info header there have been
 
 _REFUSED = (
@@ -283,7 +279,6 @@ _REFUSED = (
     (b"\xff\x4f\xff\x51", f"a JPEG 2000 image: {_CONVERT}"),
     (b"\x00\x00\x01\x00", "an icon, not a photograph"),
     (b"FUJIFILMCCD-RAW", f"a camera raw file: {_CONVERT}"),
-    (b"II*\x00", f"a camera raw file: {_CONVERT}"),  # a TIFF but for _CANON_RAW
     (b"IIRO", f"a camera raw file: {_CONVERT}"),
     (b"IIU\x00", f"a camera raw file: {_CONVERT}"),
     (b"PK\x03\x04", "a zip archive, not an image: unpack it"),
@@ -302,8 +297,10 @@ def sniff(data: bytes) -> str:
     Returns: JPEG, PNG, WEBP, BMP or TIFF.
     Raises: ImageError naming what it is instead, as far as that can be told.
     """
+    if data[:4] == b"II*\x00" and data[8:10] == b"CR":  # Canon's, a TIFF otherwise
+        raise ImageError(f"a camera raw file: {_CONVERT}")
     for magic, name in _MAGIC:
-        if data.startswith(magic) and data[8:10] != _CANON_RAW:
+        if data.startswith(magic):
             return name
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
@@ -544,7 +541,7 @@ def _random_box(
             left = int(random.random() * (width - w + 1))
             upper = int(random.random() * (height - h + 1))
             return left, upper, left + w, upper + h
-    # A very long picture: the middle of it, as little cut as the ratios allow.
+    # A very long picture, most likely: the middle of it, as little cut as the ratios allow.
     ratio = min(max(width / height, augmentation.ratio[0]), augmentation.ratio[1])
     half_w, half_h = min(width, height * ratio) / 2, min(height, width / ratio) / 2
     return width / 2 - half_w, height / 2 - half_h, width / 2 + half_w, height / 2 + half_h
@@ -573,8 +570,8 @@ def _crop(
         enough = 2 * preprocessing.size
         while shrink < 8 and min(box[2] - box[0], box[3] - box[1]) >= 2 * shrink * enough:
             shrink *= 2
-        if shrink > 1:
-            opened.draft(None, (width // shrink, height // shrink))
+        if shrink > 1 and opened.draft(None, (width // shrink, height // shrink)) is None:
+            shrink = 1  # it cannot be had
         picture = _finish(opened, data)
     else:
         picture = _finish(opened, data)
@@ -637,21 +634,21 @@ def plain(data: bytes) -> bytes:
     """Bytes that MindSpore's own decoder reads as `decode` does.
 
     It ignores EXIF orientation and transparency and cannot read WebP. So an 8-bit grey or RGB
-    JPEG or PNG that is upright stays as it is; anything else is decoded and encoded as PNG.
+    JPEG or PNG that is upright stays as it is; anything else is decoded and encoded as PNG. Of a
+    JPEG that stays, only the header is read, so this costs next to nothing: check images first.
 
-    Raises: ImageError where the image does not decode.
+    Raises: ImageError where the header cannot be read, or the image has to be decoded and cannot.
     """
     opened = _open(data)
-    mode = opened.mode
-    picture = _finish(opened, data)
-    eight_bits = sniff(data) == "JPEG" or (sniff(data) == "PNG" and data[24] == 8)
+    kind = sniff(data)
+    eight_bits = kind == "JPEG" or (kind == "PNG" and data[24] == 8)
     if (
         eight_bits
-        and mode in ("RGB", "L")
-        and _orientation(opened) == 1
+        and opened.mode in ("RGB", "L")
         and "transparency" not in opened.info
+        and _orientation(opened) == 1
     ):
         return data
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", compress_level=1)
+    _finish(opened, data).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

@@ -17,7 +17,7 @@ from msft_core.interrupt import Interrupts
 from msft_core.pipeline import Batch, Pipeline
 from msft_core.plugins import Plugins
 from msft_core.runfolder import RunFolder
-from msft_core.training import Trainer, softmax
+from msft_core.training import Trainer, mean_loss, softmax
 from msft_core.types import (
     Best,
     DatasetSplits,
@@ -209,13 +209,10 @@ class RunState:
     def _join(
         self, table: Any, rows: np.ndarray, logits: np.ndarray
     ) -> tuple[Predictions, float]:
-        probabilities = softmax(logits)
         labels = np.asarray(table.labels, np.int64)[rows]
-        of_truth = probabilities[np.arange(len(labels)), labels]
-        # The smallest float32 stands in for a probability that came out as 0.
-        loss = float(-np.log(np.maximum(of_truth, np.finfo(np.float32).tiny)).mean())
         ids = tuple(table.ids[int(row)] for row in rows)
-        return Predictions(ids, labels, probabilities, self.splits.classes), loss
+        predictions = Predictions(ids, labels, softmax(logits), self.splits.classes)
+        return predictions, mean_loss(logits, labels)
 
     def _table(self, split: str) -> Any:
         if split not in ("train", "val"):

@@ -193,12 +193,18 @@ class _TensorUnpickler(_Base):  # type: ignore[misc]
         try:
             return _NAMES[module, name]
         except KeyError:
-            raise WeightsError(f"it asks for {module}.{name}, and only tensors are read") from None
+            raise WeightsError(
+                f"asks for {module}.{name}, which is refused: only tensors are read. "
+                "Save the network's state_dict() instead"
+            ) from None
 
     def persistent_load(self, identity: object) -> _Storage:
         """Turn a reference to a storage into its description; the data are read later."""
         if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] != "storage":
-            raise WeightsError("it refers to something that is not a tensor's storage")
+            raise WeightsError(
+                "refers to something that is not a tensor's storage, which is refused. "
+                "Save the network's state_dict() instead"
+            )
         _, kind, key, _device, count, *rest = identity
         if not isinstance(kind, _StorageType) or type(key) is not str or type(count) is not int:
             raise WeightsError("a storage that is not one of PyTorch's")
@@ -231,7 +237,7 @@ class _TensorUnpickler(_Base):  # type: ignore[misc]
         arguments = self.stack.pop()
         function = self.stack[-1]
         if not callable(function) or not isinstance(arguments, tuple):
-            raise WeightsError("it calls something that is not a function")
+            raise WeightsError("calls something that is not a function")
         if function is OrderedDict:
             self.stack[-1] = _ordered_dict(*arguments)
         else:
@@ -242,7 +248,7 @@ class _TensorUnpickler(_Base):  # type: ignore[misc]
         # way; neither is needed.
         self.stack.pop()
         if not isinstance(self.stack[-1], OrderedDict | _Ignored):
-            raise WeightsError("it sets the state of an object that is not a tensor")
+            raise WeightsError("sets the state of an object that is not a tensor")
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
         **{code[0]: _Base.dispatch[code[0]] for code in _INSTRUCTIONS},
@@ -301,7 +307,7 @@ class _Arrays:
             raise WeightsError("a tensor that reaches outside its data")
         self._budget -= count * (4 if brain else dtype.itemsize)
         if self._budget < 0:
-            raise WeightsError("its tensors are many times larger than the file")
+            raise WeightsError("tensors many times larger than the file")
         if not count:
             return np.zeros(size, np.float32 if brain else dtype)
         view = np.lib.stride_tricks.as_strided(

@@ -103,7 +103,6 @@ class Trainer:
         self._runtime = runtime
         self.parameters = _owned_parameters(backbone, plugin)
         self.network = Network([*(stage.cell for stage in backbone.stages), backbone.head])
-        self._checked_output = False
         self._rates: list[float] = []
         self._optimizer: Any = None
         self._step: Callable[..., Any] | None = None
@@ -194,11 +193,11 @@ class Trainer:
 
         gradient = ms.value_and_grad(loss_of, None, optimizer.parameters, has_aux=True)
 
-        def step(images: ms.Tensor, labels: ms.Tensor) -> ms.Tensor:
+        def step(images: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
             features = prefix(images) if cut else images
-            (loss, _), gradients = gradient(features, labels)
+            (loss, logits), gradients = gradient(features, labels)
             optimizer(gradients)
-            return loss
+            return loss, logits
 
         return ms.jit(step) if self._runtime.graph else step
 
@@ -223,7 +222,11 @@ class Trainer:
             return self._train_epoch_sunk(pipeline, epoch)
         total, count, steps = 0.0, 0, 0
         for batch in pipeline.epoch(epoch):
-            loss = float(self._step(ms.Tensor(batch.images), ms.Tensor(batch.labels)).asnumpy())
+            answer = self._step(ms.Tensor(batch.images), ms.Tensor(batch.labels))[1]
+            logits = self._checked(answer.asnumpy(), len(batch.labels))
+            # Not the step's own loss: on a CPU its last bit varies from call to call, though the
+            # logits and the gradients do not.
+            loss = mean_loss(logits, batch.labels)
             steps += 1
             if not math.isfinite(loss):
                 raise TrainingError(
@@ -239,7 +242,7 @@ class Trainer:
         # One call feeds and runs the whole epoch on the device; it gives the last step's loss.
         steps = pipeline.steps()
         dataset = pipeline.dataset(epoch).project(["image", "label"])
-        loss = float(ms.data_sink(self._step, dataset, sink_size=steps)().asnumpy())
+        loss = float(ms.data_sink(self._step, dataset, sink_size=steps)()[0].asnumpy())
         if not math.isfinite(loss):
             raise TrainingError(
                 f"the loss is {loss} at the end of epoch {epoch}. Try a smaller learning rate (--lr)."
@@ -272,18 +275,17 @@ class Trainer:
             images, count = batch.images, len(batch.labels)
             if self._runtime.graph and count < batch_size:
                 images = np.concatenate([images, np.repeat(images[-1:], batch_size - count, 0)])
-            logits = self._answer(ms.Tensor(images)).asnumpy().astype(np.float32)[:count]
-            self._check_output(logits, count)
-            yield batch, logits
+            answers = self._answer(ms.Tensor(images)).asnumpy().astype(np.float32)[:count]
+            yield batch, self._checked(answers, count)
 
-    def _check_output(self, logits: np.ndarray, count: int) -> None:
-        if not self._checked_output and logits.shape != (count, self._num_classes):
+    def _checked(self, logits: np.ndarray, count: int) -> np.ndarray:
+        if logits.shape != (count, self._num_classes):
             raise PluginError(
                 self._plugin,
                 "build_backbone",
                 f"the network gives {logits.shape} for {count} images and {self._num_classes} classes",
             )
-        self._checked_output = True
+        return logits
 
     # Checkpoints
 
@@ -329,6 +331,15 @@ def _cells_in_evaluation_mode(backbone: Backbone, trained: frozenset[str]) -> It
                 p.name in trained for p in part.get_parameters(expand=False)
             ):
                 yield part
+
+
+def mean_loss(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean cross-entropy of logits, float (N, K), with the true classes, int (N,), in nats."""
+    values = logits.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # infinite logits give nan, which the caller looks for
+        shifted = values - values.max(axis=1, keepdims=True)
+        of_truth = shifted[np.arange(len(labels)), labels]
+        return float((np.log(np.exp(shifted).sum(axis=1)) - of_truth).mean())
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

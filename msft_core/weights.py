@@ -260,10 +260,10 @@ def _read(path: Path) -> _Content:
     if path.is_dir():
         raise WeightsError("is a folder; give the file of weights in it")
     size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(9)
     if not size:
         raise WeightsError("the file is empty; download or copy it again")
+    with path.open("rb") as file:
+        start = file.read(9)
     if start.startswith(b"PK\x03\x04"):
         return _from_pickled(torch_files.read_zip(path))
     if start.startswith(b"\x80"):
@@ -315,20 +315,22 @@ _SAFETENSORS_TYPES = {
 
 
 def _read_safetensors(path: Path) -> _Content:
-    import safetensors
-
+    # The format is a length, a JSON header and the data. The library's readers for NumPy lack
+    # bfloat16, and the one without NumPy has changed its signature between versions.
     content = path.read_bytes()
-    # The library checks sizes and offsets; of the header it gives no strings.
-    tensors = safetensors.deserialize(content)  # type: ignore[no-untyped-call]
     (length,) = struct.unpack("<Q", content[:8])
-    metadata = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
+    header = json.loads(content[8 : 8 + length])
+    data = memoryview(content)[8 + length :]
+    metadata = header.pop("__metadata__", {})
     arrays: dict[str, NDArray[Any]] = {}
-    for name, tensor in tensors:
-        kind = tensor["dtype"]
+    for name, tensor in header.items():
+        kind, (start, stop) = tensor["dtype"], tensor["data_offsets"]
         if kind not in _SAFETENSORS_TYPES:
             raise WeightsError(f"{name} has type {kind}, which is not read")
-        array = np.frombuffer(tensor["data"], _SAFETENSORS_TYPES[kind]).reshape(tensor["shape"])
-        arrays[name] = _widen(array) if kind == "BF16" else array
+        if not 0 <= start <= stop <= len(data):
+            raise WeightsError("the file ends before its data do; download or copy it again")
+        array = np.frombuffer(data[start:stop], _SAFETENSORS_TYPES[kind])
+        arrays[name] = _shaped(_widen(array) if kind == "BF16" else array, tensor["shape"])
     return arrays, {str(key): str(value) for key, value in metadata.items()}
 
 
@@ -386,12 +388,18 @@ def _read_ckpt(path: Path) -> _Content:
         array = np.frombuffer(data, _CKPT_TYPES[kind])
         if shape == (0,):  # how older versions write a scalar
             shape = ()
-        arrays[name] = array.reshape(shape)
-        if kind == "BFloat16":
-            arrays[name] = _widen(arrays[name])
+        arrays[name] = _shaped(_widen(array) if kind == "BFloat16" else array, shape)
     return arrays, metadata
 
 
 def _widen(bits: NDArray[Any]) -> NDArray[Any]:
     """Turn bfloat16, given as uint16, into float32: the upper half of its bits."""
-    return (bits.astype(np.uint32) << 16).view(np.float32).reshape(bits.shape)
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def _shaped(flat: NDArray[Any], shape: Sequence[Any]) -> NDArray[Any]:
+    """Give data the shape that a file names, which may be wrong."""
+    # To NumPy -1 means "what is left".
+    if not all(type(length) is int and length >= 0 for length in shape):
+        raise WeightsError("a tensor with a shape that is none; download or copy the file again")
+    return flat.reshape(tuple(shape))

@@ -5,8 +5,12 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from msft_core.types import RunReport
 
 
 @contextmanager
@@ -27,11 +31,9 @@ def reported(*, verbose: bool = False) -> Iterator[None]:
             traceback.print_exc()
         for line in str(error).splitlines():
             typer.echo(f"error: {line}", err=True)
-        if error.run_folder is not None:
-            best = error.report.best if error.report else None
-            kept = f"the best checkpoint so far is {best.path}" if best else "no checkpoint was kept"
-            typer.echo(f"The run in {error.run_folder} ended here; {kept}.", err=True)
-        raise typer.Exit(2 if error.run_folder is None else 1) from None
+        if error.report is not None:
+            typer.echo(_what_is_kept(error.report), err=True)
+        raise typer.Exit(2 if error.report is None else 1) from None
     except Exception as error:
         if verbose:
             traceback.print_exc()
@@ -44,10 +46,15 @@ def reported(*, verbose: bool = False) -> Iterator[None]:
         report = interrupt.args[0] if interrupt.args else None
         typer.echo("interrupted.", err=True)
         if report is not None:
-            kept = (
-                f"the best checkpoint so far is {report.best.path} (epoch {report.best.epoch})"
-                if report.best
-                else "no epoch was finished"
-            )
-            typer.echo(f"The run in {report.folder} ended early; {kept}.", err=True)
+            typer.echo(_what_is_kept(report), err=True)
         raise typer.Exit(130) from None
+
+
+def _what_is_kept(report: RunReport) -> str:
+    if report.best:
+        kept = f"the best checkpoint is {report.best.path} (epoch {report.best.epoch})"
+    elif report.history:
+        kept = f"the last checkpoint is {report.folder / 'last.ckpt'}"
+    else:
+        kept = "no epoch was finished"
+    return f"The run in {report.folder} ended early; {kept}."

@@ -62,7 +62,8 @@ def on_run_end(run: Run, report: RunReport, error: BaseException | None) -> None
     """Draw the curves of the epochs that finished and the answers of the network.
 
     After an error the network is asked only where it holds a best checkpoint: what it holds
-    otherwise may be what broke.
+    otherwise may be what broke. After Ctrl-C it is not asked at all: the user wants to leave, and
+    the best checkpoint is not loaded then.
     """
     if not report.history:
         return
@@ -74,7 +75,7 @@ def on_run_end(run: Run, report: RunReport, error: BaseException | None) -> None
         figure = drawing.draw_curves(report.history, best)
         drawing.save(figure, run.folder / "curves.png", settings.dpi)
 
-    if error is not None and best is None:
+    if isinstance(error, KeyboardInterrupt) or (error is not None and best is None):
         return
     last = report.history[-1].epoch
     source = f"best checkpoint, epoch {best.epoch} of {last}" if best else f"as of epoch {last}"

@@ -341,13 +341,12 @@ def draw_confusion_matrix(predictions: Predictions, source: str) -> Figure:
     left = MARGIN + 0.34 + longest
     width = max(left + side + MARGIN, NARROWEST)
     title = f"Confusion matrix: {_accuracy(predictions)}"
-    if len(classes) <= 30:
-        details = [f"{source}; shade and per cent are shares of the true class"]
-    else:
-        details = [
-            f"{source}; the shade is the share of the true class",
-            _frequent_mistakes(counts, classes),
-        ]
+    shares = "shade" if len(classes) > 30 else "shade and per cent"
+    details = [source, f"{shares}: share of the true class"]
+    if not counts.sum(axis=1).all():
+        details[1] += "; a grey row has no images"
+    if len(classes) > 30:
+        details.append(_frequent_mistakes(counts, classes))
     figure = _sheet(width, 0.45 + below + side, title, details)
     axes = _place(figure, left, 0.45 + below, side, side)
 

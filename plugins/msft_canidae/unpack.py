@@ -1,0 +1,91 @@
+"""From a zip file off the network to a folder that is either complete or not there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+import tempfile
+import zipfile
+from pathlib import Path, PureWindowsPath
+
+from msft_core import DataError
+
+# The real one holds 300 photographs, 12 MB.
+MAX_FILES = 20_000
+MAX_BYTES = 1 << 30
+
+_MARKER = "complete.json"
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a zip file, replacing ``folder``.
+
+    It is unpacked beside ``folder`` and renamed at the end, so whatever interrupts it leaves
+    ``folder`` as it was.
+
+    Raises: DataError where the archive is broken, holds a link or a path that leads outside, or
+    is absurdly large; OSError where the folder cannot be written.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=folder.parent))
+    try:
+        _extract(archive, beside)
+        (beside / _MARKER).write_text(json.dumps(_measure(beside)), encoding="utf-8")
+        if is_complete(folder):  # another process was faster
+            return
+        if folder.exists():
+            shutil.rmtree(folder)
+        beside.replace(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether `unpack` made this folder and it still holds as much as it did then."""
+    try:
+        marker = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
+        return bool(marker == _measure(folder))
+    except (OSError, ValueError):
+        return False
+
+
+def _extract(archive: Path, folder: Path) -> None:
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            members = [m for m in opened.infolist() if not m.filename.startswith("__MACOSX/")]
+            _require_harmless(archive, members)
+            for member in members:
+                opened.extract(member, folder)
+    except (OSError, DataError):
+        raise
+    except Exception as error:  # zipfile raises whatever its parsers stumble over
+        raise DataError(f"{archive} is not a whole zip file: {error}") from error
+
+
+def _require_harmless(archive: Path, members: list[zipfile.ZipInfo]) -> None:
+    """Raise DataError for an archive that no honest tool makes of photographs."""
+    # zipfile never writes more than the size that a member declares.
+    total = sum(member.file_size for member in members)
+    if len(members) > MAX_FILES or total > MAX_BYTES:
+        raise DataError(
+            f"{archive} would unpack to {len(members)} files, {total >> 20} MiB: "
+            f"more than {MAX_FILES} or {MAX_BYTES >> 20} MiB, so it is not unpacked"
+        )
+    for member in members:
+        name = member.filename
+        path = PureWindowsPath(name)  # which knows both kinds of slash, and drives
+        if path.drive or path.root or ".." in path.parts:
+            raise DataError(
+                f"{archive} holds {name!r}, which leads out of the folder: not unpacked"
+            )
+        if stat.S_ISLNK(member.external_attr >> 16):
+            raise DataError(f"{archive} holds the link {name!r}: not unpacked")
+
+
+def _measure(folder: Path) -> dict[str, int]:
+    """Number and total size of the files in a folder, without the marker."""
+    sizes = [
+        path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != _MARKER
+    ]
+    return {"files": len(sizes), "bytes": sum(sizes)}

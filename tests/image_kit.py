@@ -1,0 +1,69 @@
+"""What the tests about images share: a picture, its encodings, folders of them, a reporter."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+
+class RecordingReporter:
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.infos: list[str] = []
+        self.warnings: list[str] = []
+        self.done = 0
+
+    def info(self, message: str) -> None:
+        self.infos.append(message)
+
+    def warning(self, message: str) -> None:
+        self.warnings.append(message)
+
+    @contextmanager
+    def progress(
+        self, description: str, total: int | None = None, unit: str = ""
+    ) -> Iterator[Callable[[int], None]]:
+        yield self.advance
+
+    def advance(self, count: int) -> None:
+        self.done += count
+
+
+def picture(width: int = 96, height: int = 64, shade: int = 0) -> Image.Image:
+    """RGB, smooth, and different when mirrored, turned, negated or with channels swapped."""
+    y, x = np.mgrid[0:height, 0:width]
+    red = 255 * x / (width - 1)
+    green = 200 * y / (height - 1)
+    blue = 40 + 160 * ((x / width - 0.3) ** 2 + (y / height - 0.6) ** 2)
+    pixels = np.stack([red, green, blue], axis=2) * (1 - shade / 255)
+    return Image.fromarray(np.rint(pixels).astype(np.uint8))
+
+
+def encode(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **({"quality": 95} if kind == "JPEG" else {}), **options)
+    return buffer.getvalue()
+
+
+def difference(one: Image.Image | np.ndarray, other: Image.Image | np.ndarray) -> float:
+    """Mean absolute difference, in levels of 255."""
+    a, b = np.asarray(one).astype(float), np.asarray(other).astype(float)
+    assert a.shape == b.shape
+    return float(np.abs(a - b).mean())
+
+
+def write_classes(root: Path, counts: Mapping[str, int]) -> None:
+    """Write that many JPEG files, all different, into each folder under ``root``."""
+    for place, (name, count) in enumerate(counts.items()):
+        folder = root / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            shade = (place * 50 + number) % 200
+            (folder / f"{number:03}.jpg").write_bytes(encode(picture(32, 24, shade)))

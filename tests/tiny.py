@@ -1,0 +1,108 @@
+"""A plugin for tests: a dataset in memory and a staged backbone that trains in a blink."""
+
+from __future__ import annotations
+
+import io
+
+from msft_core import (
+    Backbone,
+    Component,
+    Context,
+    DatasetSplits,
+    Preprocessing,
+    Settings,
+    Stage,
+    hookimpl,
+)
+
+CLASSES = ("blue", "red")
+
+
+class TinyDatasetSettings(Settings):
+    """How many images a class."""
+
+    train_per_class: int = 8
+    val_per_class: int = 4
+
+
+class TinyBackboneSettings(Settings):
+    """Sizes that tests vary."""
+
+    image_size: int = 16
+    width: int = 4
+
+
+@hookimpl
+def list_components() -> list[Component]:
+    """A dataset and a backbone, both called tiny."""
+    return [
+        Component("dataset", "tiny", "blue and red squares", TinyDatasetSettings),
+        Component("backbone", "tiny", "two stages with batch norm", TinyBackboneSettings),
+    ]
+
+
+def picture(label: int, number: int) -> bytes:
+    """A JPEG, mostly blue or mostly red, with a texture of its own."""
+    import numpy as np
+    from PIL import Image
+
+    random = np.random.default_rng([label, number])
+    pixels = random.integers(0, 120, (24, 32, 3), np.uint8)
+    pixels[..., 0 if label else 2] += 110
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def table(per_class: int, start: int = 0):
+    """A table of so many pictures a class."""
+    from msft_core.images import MemoryTable
+
+    rows = [(label, start + i) for label in range(len(CLASSES)) for i in range(per_class)]
+    return MemoryTable(
+        tuple(f"{CLASSES[label]}/{number}.jpg" for label, number in rows),
+        tuple(label for label, _ in rows),
+        tuple(picture(label, number) for label, number in rows),
+    )
+
+
+@hookimpl
+def build_dataset(name: str, settings: Settings, context: Context) -> DatasetSplits | None:
+    """Blue and red squares."""
+    if name != "tiny":
+        return None
+    return DatasetSplits(
+        CLASSES,
+        table(settings.train_per_class),
+        table(settings.val_per_class, start=1000),
+        "Squares",
+    )
+
+
+@hookimpl
+def build_backbone(name: str, num_classes: int, settings: Settings) -> Backbone | None:
+    """Two convolutions, a pool with dropout, and a head."""
+    if name != "tiny":
+        return None
+    from mindspore import nn
+
+    from msft_core.stages import prefix_names
+
+    width = settings.width
+
+    def block(channels: int, out: int, *more: nn.Cell) -> nn.Cell:
+        convolution = nn.Conv2d(channels, out, 3, stride=2)
+        return nn.SequentialCell([convolution, nn.BatchNorm2d(out), nn.ReLU(), *more])
+
+    pool = nn.SequentialCell([nn.AdaptiveAvgPool2d(1), nn.Flatten()])
+    return Backbone(
+        name="tiny",
+        stages=(
+            Stage("first", prefix_names(block(3, width, nn.Dropout(p=0.5)), "first")),
+            Stage("second", prefix_names(block(width, 2 * width), "second")),
+            Stage("pool", pool),
+        ),
+        head=prefix_names(nn.Dense(2 * width, num_classes), "head"),
+        preprocessing=Preprocessing(settings.image_size, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        weights="random",
+    )

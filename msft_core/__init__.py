@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from msft_core.types import EpochRecord as EpochRecord
     from msft_core.types import ImageBatch as ImageBatch
     from msft_core.types import ImageTable as ImageTable
+    from msft_core.types import NameOrFile as NameOrFile
     from msft_core.types import OptimizerSpec as OptimizerSpec
     from msft_core.types import ParameterGroup as ParameterGroup
     from msft_core.types import Predictions as Predictions
@@ -40,25 +41,20 @@ if TYPE_CHECKING:
     from msft_core.types import Stage as Stage
     from msft_core.types import Trainable as Trainable
 
+_ERRORS = """
+    DataError DeviceError DownloadError MsftError PluginError TrainingError UsageError WeightsError
+"""
+_TYPES = """
+    Backbone Best Component Context DatasetSplits EpochRecord ImageBatch ImageTable NameOrFile
+    OptimizerSpec ParameterGroup Predictions Preprocessing Reporter Run RunReport Settings Stage
+    Trainable
+"""
 _HOME = {
     "RunConfig": "config",
     "run": "engine",
     "hookimpl": "plugins",
-    **dict.fromkeys(
-        (
-            "DataError DeviceError DownloadError MsftError PluginError TrainingError UsageError "
-            "WeightsError"
-        ).split(),
-        "errors",
-    ),
-    **dict.fromkeys(
-        (
-            "Backbone Best Component Context DatasetSplits EpochRecord ImageBatch ImageTable "
-            "OptimizerSpec ParameterGroup Predictions Preprocessing Reporter Run RunReport "
-            "Settings Stage Trainable"
-        ).split(),
-        "types",
-    ),
+    **dict.fromkeys(_ERRORS.split(), "errors"),
+    **dict.fromkeys(_TYPES.split(), "types"),
 }
 
 __all__ = sorted(_HOME)

@@ -6,20 +6,33 @@ together, each with the nearest name that would have worked.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomlkit
 import tomlkit.exceptions
-from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, create_model
 
 from msft_core.errors import UsageError
 from msft_core.plugins import Plugins, suggest
 from msft_core.types import Component, Kind, Settings
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
+
+def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError("the first must not be above the second")
+    return pair
+
+
+Range = Annotated[
+    tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], AfterValidator(_ascending)
+]
+AreaRange = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]],
+    AfterValidator(_ascending),
+]
 
 
 class TrainingSettings(Settings):
@@ -39,13 +52,11 @@ class DataSettings(Settings):
     )
     workers: int | None = Field(None, ge=0, description="decoding threads; one a CPU by default")
     strict: bool = Field(False, description="an image that does not decode is an error")
-    crop_scale: tuple[Fraction, Fraction] = Field(
+    crop_scale: AreaRange = Field(
         (0.35, 1.0), description="area of a training crop, as a fraction of the image's"
     )
-    crop_ratio: tuple[Positive, Positive] = Field(
-        (0.75, 1.333), description="width by height of a training crop"
-    )
-    flip: Fraction = Field(0.5, description="probability of a horizontal flip")
+    crop_ratio: Range = Field((0.75, 1.333), description="width by height of a training crop")
+    flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
     augment_validation: bool = Field(
         False, description="treat validation images like training ones, as tutorial r1.6 does"
     )
@@ -196,7 +207,8 @@ def plugin_lists(raw: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         value = raw.get(key, [])
         if not isinstance(value, Sequence) or isinstance(value, str):
             raise UsageError(f'{key} must be a list of names, such as {key} = ["{value}"].')
-        lists.append([str(item) for item in value])
+        # A file's path is made absolute: the written configuration is run again from elsewhere.
+        lists.append([str(Path(v).absolute()) if str(v).endswith(".py") else str(v) for v in value])
     return lists[0], lists[1]
 
 
@@ -243,6 +255,7 @@ def component_settings(component: Component, values: Mapping[str, Any]) -> Setti
     return settings
 
 
+@functools.cache
 def settings_model(component: Component) -> type[Settings]:
     """The component's model; for a callback, metric or extractor with ``enabled``."""
     model = component.settings
@@ -268,7 +281,9 @@ def _choose(kind: Kind, section: Any, plugins: Plugins, problems: list[str]) -> 
         problems.append(str(error))
         return None
     checked = _validate(settings_model(component), settings, kind, problems, component.name)
-    return None if checked is None else Choice.model_construct(name=component.name, settings=checked)
+    return (
+        None if checked is None else Choice.model_construct(name=component.name, settings=checked)
+    )
 
 
 def _settle_all(

@@ -43,8 +43,8 @@ def fetch(
     """Download a file into the cache, or find it there.
 
     A file in the cache whose hash is right is used without touching the network. Where no hash is
-    published, the first download's is written beside the file (``*.pin.json``), and a later
-    download that differs is refused. A file gets its name only when it is complete and verified.
+    published, that of the first file is written beside it (``*.pin.json``), and a later download
+    that differs is refused. A file gets its name only when it is complete and verified.
 
     Args:
         url: ``http://``, ``https://`` or ``file://``.
@@ -60,18 +60,25 @@ def fetch(
     path = cached_path(url, context)
     pin = path.with_name(path.name + ".pin.json")
     expected = sha256.lower() if sha256 else _read_pin(pin)
+    what = what or path.name
     try:
-        if expected and path.is_file() and _hash(path) == expected:
-            return path
+        if path.is_file():
+            got = _hash(path)
+            if expected in (None, got):
+                if not expected:
+                    _write_pin(pin, url, got)
+                return path
+            context.reporter.warning(f"{path} is damaged and is downloaded again")
+            path.unlink()
         path.parent.mkdir(parents=True, exist_ok=True)
-        got = _download(url, path, expected, what or path.name, context.reporter)
+        _download(url, path, expected, what, context.reporter)
         if not expected:
-            _write_pin(pin, url, got)
+            _write_pin(pin, url, _hash(path))
     except _Failed as failure:
-        advice = failure.advice
-        if failure.changed and not sha256:
-            advice = f"it changed since it was first downloaded; to accept it, delete {pin}"
-        raise DownloadError(_message(url, what, str(failure), [advice, *ways_out])) from None
+        ways = list(ways_out)
+        if isinstance(failure, _Changed) and not sha256:
+            ways.insert(0, f"delete {pin} to accept that it has changed since it was first fetched")
+        raise DownloadError(_message(url, what, str(failure), ways)) from None
     except OSError as error:
         reason = f"cannot write {path}: {error.strerror or error}"
         raise DownloadError(_message(url, what, reason, ways_out)) from None
@@ -87,62 +94,31 @@ def cached_path(url: str, context: Context) -> Path:
 
 
 class _Failed(Exception):
-    """Why a download failed.
+    """Why a download failed, in a few words for the message.
 
     Args:
-        reason: short, for the message.
-        advice: what to do about it, where that is known.
+        reason: the words.
         again: whether trying again may help.
-        changed: whether the file came but is another one.
     """
 
-    def __init__(
-        self, reason: str, advice: str = "", *, again: bool = False, changed: bool = False
-    ) -> None:
+    def __init__(self, reason: str, *, again: bool = False) -> None:
         super().__init__(reason)
-        self.advice = advice
         self.again = again
-        self.changed = changed
+
+
+class _Changed(_Failed):
+    """A whole file came, but another one."""
 
 
 def _message(url: str, what: str, reason: str, ways_out: Sequence[str]) -> str:
-    subject = f"{what}: " if what else ""
-    ways = [way for way in ways_out if way]
-    line = f"{subject}cannot download {url}: {reason}"
-    return f"{line}\nTry: {'; or '.join(ways)}." if ways else line
+    line = f"{what}: cannot download {url}: {reason}"
+    return f"{line}\nTry: {'; or '.join(ways_out)}." if ways_out else line
 
 
-def _download(url: str, path: Path, expected: str | None, what: str, reporter: Reporter) -> str:
-    """Download to ``path`` and return the file's hash; a few attempts."""
+def _download(url: str, path: Path, expected: str | None, what: str, reporter: Reporter) -> None:
+    """Download to ``path``, where there is nothing yet; a few attempts."""
     import pooch
 
-    if not expected:
-        # There may be a file whose pin was deleted: the user wants it anew.
-        path.unlink(missing_ok=True)
-    reporter.info(f"Downloading {what} from {url}")
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            with _silent_pooch(), _reasons(url):
-                pooch.retrieve(
-                    url,
-                    # Checked by the downloader, on the temporary file; given here so that pooch
-                    # replaces a file that is wrong.
-                    known_hash=expected,
-                    fname=path.name,
-                    path=path.parent,
-                    downloader=_downloader(url, expected, what, reporter),
-                )
-            return expected or _hash(path)
-        except _Failed as failure:
-            if not failure.again or attempt == ATTEMPTS:
-                raise
-            time.sleep(attempt)
-    raise AssertionError("the last attempt returns or raises")
-
-
-def _downloader(
-    url: str, expected: str | None, what: str, reporter: Reporter
-) -> Callable[[str, str, object], None]:
     def download(url: str, output_file: str, _pooch: object) -> None:
         with ExitStack() as stack:
             bar = _Bar(what, reporter, stack)
@@ -152,11 +128,21 @@ def _downloader(
                 _http(url, output_file, bar)
         got = _hash(Path(output_file))
         if expected and got != expected:
-            raise _Failed(
-                f"the file that came has sha256 {got[:12]}..., not {expected[:12]}...", changed=True
-            )
+            raise _Changed(f"the file that came has sha256 {got[:12]}..., not {expected[:12]}...")
 
-    return download
+    reporter.info(f"Downloading {what} from {url}")
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            with _silent_pooch(), _reasons(url):
+                # pooch downloads to a temporary name beside the file and moves it when
+                # `download` returns. It is not given the hash: it would report a wrong one in a
+                # long line, after a second reading.
+                pooch.retrieve(url, None, path.name, path.parent, downloader=download)
+            return
+        except _Failed as failure:
+            if not failure.again or attempt == ATTEMPTS:
+                raise
+            time.sleep(attempt)
 
 
 def _http(url: str, output_file: str, bar: _Bar) -> None:

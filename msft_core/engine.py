@@ -83,9 +83,7 @@ def run(
         # 7: the dataset, every image of it checked.
         context = Context(settled.training.seed, cache_dir(), reporter)
         splits, owner = asker.ask("build_dataset", "dataset", context=context)
-        splits, skipped = _checked(
-            require_contract(splits, owner), settled, workers, reporter
-        )
+        splits, skipped = _checked(require_contract(splits, owner), settled, workers, reporter)
         _introduce(splits, reporter)
 
         # 8: the backbone with its weights and a new head, and what trains at first.
@@ -107,9 +105,7 @@ def run(
 
         # The run begins: all of the above stands in its folder, which takes its name.
         write_text(folder.path / "config.toml", settled.to_toml())
-        folder.write_json(
-            "environment.json", _environment(settled, device, asker, splits, trainer)
-        )
+        folder.write_json("environment.json", _environment(settled, device, asker, splits, trainer))
         folder.write_json("classes.json", list(splits.classes))
         folder.write_lines("skipped.jsonl", skipped)
         folder.commit()
@@ -131,9 +127,7 @@ def run(
         return _train_to_the_end(state, strategy, interrupts)
 
 
-def _train_to_the_end(
-    state: RunState, strategy: _Strategy, interrupts: Interrupts
-) -> RunReport:
+def _train_to_the_end(state: RunState, strategy: _Strategy, interrupts: Interrupts) -> RunReport:
     """Steps 9 and 10, whatever happens in between."""
     error: BaseException | None = None
     try:

@@ -205,4 +205,3 @@ HOOK_NAMES: tuple[str, ...] = tuple(
 FIRST_RESULT_HOOKS = ("build_dataset", "build_backbone", "select_trainable")
 """Hooks of which one plugin answers: those given to the run, then the component's owner. They are
 called one plugin at a time by ``plugins.ask``, so pluggy's ``firstresult`` is not used."""
-

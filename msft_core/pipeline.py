@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from msft_core import images
-from msft_core.types import ImageTable, Preprocessing
+from msft_core.types import Array, ImageTable, Preprocessing
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +31,9 @@ class Batch:
         rows: int64 (N,), row of the table each image came from.
     """
 
-    images: np.ndarray
-    labels: np.ndarray
-    rows: np.ndarray
+    images: Array
+    labels: Array
+    rows: Array
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,11 @@ class KeyedPipeline:
             normalised = images.normalise(np.stack(pixels), self.recipe.preprocessing)
             yield Batch(normalised, self._labels[portion], portion)
 
-    def order(self, number: int) -> np.ndarray:
+    def order(self, number: int) -> Array:
         """int64 (N,): the rows in the order of an epoch."""
         return _order(len(self._labels), self.recipe, number)
 
-    def view(self, row: int, number: int) -> np.ndarray:
+    def view(self, row: int, number: int) -> Array:
         """uint8 (size, size, 3): one image as an epoch shows it."""
         recipe, data = self.recipe, self.table.read(row)
         if recipe.augmentation is None:
@@ -112,13 +112,13 @@ class KeyedPipeline:
             view=number,
         )
 
-    def _views(self, portions: Sequence[np.ndarray], number: int) -> Iterator[list[np.ndarray]]:
+    def _views(self, portions: Sequence[Array], number: int) -> Iterator[list[Array]]:
         if self.recipe.workers == 0:
             for portion in portions:
                 yield [self.view(int(row), number) for row in portion]
             return
         with ThreadPoolExecutor(self.recipe.workers, "msft-decode") as pool:
-            waiting: deque[list[Future[np.ndarray]]] = deque()
+            waiting: deque[list[Future[Array]]] = deque()
             try:
                 for portion in portions:
                     waiting.append([pool.submit(self.view, int(row), number) for row in portion])
@@ -208,13 +208,13 @@ class MindSporePipeline:
 class _Encoded:
     """What ``GeneratorDataset`` asks for: rows in a fixed order."""
 
-    def __init__(self, table: ImageTable, order: np.ndarray) -> None:
+    def __init__(self, table: ImageTable, order: Array) -> None:
         self.table, self.order = table, order
 
     def __len__(self) -> int:
         return len(self.order)
 
-    def __getitem__(self, position: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def __getitem__(self, position: int) -> tuple[Array, Array, Array]:
         row = int(self.order[position])
         data = np.frombuffer(images.plain(self.table.read(row)), np.uint8)
         return data, np.asarray(self.table.labels[row], np.int32), np.asarray(row, np.int64)
@@ -231,7 +231,7 @@ def _steps(count: int, recipe: Recipe) -> int:
     return whole + (rest > 0 and not recipe.drop_remainder)
 
 
-def _order(count: int, recipe: Recipe, number: int) -> np.ndarray:
+def _order(count: int, recipe: Recipe, number: int) -> Array:
     if not recipe.shuffle:
         return np.arange(count)
     key = _number_from(recipe.seed, "order", number)

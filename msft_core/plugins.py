@@ -195,9 +195,17 @@ class Plugins:
         if not hasattr(guarded, "list_components"):
             return ()
         try:
-            components = tuple(guarded.list_components())
-        except (MsftError, TypeError) as error:
-            raise _Broken(str(error).partition("list_components: ")[2] or str(error)) from error
+            listed = guarded.list_components()
+        except MsftError as error:
+            cause = error.__cause__ or error
+            raise _Broken(
+                f"list_components raised {first_line(cause)}", "list_components"
+            ) from error
+        if not isinstance(listed, Iterable):
+            raise _Broken(
+                f"list_components gave {type(listed).__name__}, no list", "list_components"
+            )
+        components = tuple(listed)
         for component in components:
             if not isinstance(component, Component):
                 raise _Broken(
@@ -364,8 +372,8 @@ def _import_named(module: str) -> Any:
         spec.loader.exec_module(loaded)
         return loaded
     # The console script does not put the working directory on the path; `python -m` does.
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
     return importlib.import_module(module)
 
 

@@ -59,7 +59,9 @@ class RunFolder:
             self.path.mkdir(parents=True)
         except OSError as error:
             self._remove_parents()
-            raise UsageError(f"output folder {final} cannot be written: {error.strerror}.") from error
+            raise UsageError(
+                f"output folder {final} cannot be written: {error.strerror}."
+            ) from error
 
     def commit(self) -> None:
         """Give the folder its name."""

@@ -19,6 +19,7 @@ from msft_core.plugins import Plugins
 from msft_core.runfolder import RunFolder
 from msft_core.training import Trainer, mean_loss, softmax
 from msft_core.types import (
+    Array,
     Best,
     DatasetSplits,
     EpochRecord,
@@ -206,9 +207,7 @@ class RunState:
             self._predicted[split] = self._join(table, np.concatenate(rows), np.concatenate(logits))
         return self._predicted[split]
 
-    def _join(
-        self, table: Any, rows: np.ndarray, logits: np.ndarray
-    ) -> tuple[Predictions, float]:
+    def _join(self, table: Any, rows: Array, logits: Array) -> tuple[Predictions, float]:
         labels = np.asarray(table.labels, np.int64)[rows]
         ids = tuple(table.ids[int(row)] for row in rows)
         predictions = Predictions(ids, labels, softmax(logits), self.splits.classes)
@@ -261,5 +260,3 @@ if TYPE_CHECKING:
 
     def _is_a_run(state: RunState) -> Run:
         return state
-
-

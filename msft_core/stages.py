@@ -25,6 +25,7 @@ class Chain(nn.Cell):
         self.parts = nn.CellList(list(parts), auto_prefix=False)
 
     def construct(self, x: Tensor) -> Tensor:
+        """One tensor to one tensor."""
         for part in self.parts:
             x = part(x)
         return x

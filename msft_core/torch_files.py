@@ -37,6 +37,9 @@ _DTYPES = {
     "int32": "<i4",
     "int16": "<i2",
     "int8": "i1",
+    "uint64": "<u8",
+    "uint32": "<u4",
+    "uint16": "<u2",
     "uint8": "u1",
     "bool": "?",
 }
@@ -178,7 +181,7 @@ _INSTRUCTIONS = (
 _Base: Any = pickle._Unpickler
 
 
-class _TensorUnpickler(_Base):  # type: ignore[misc]
+class _TensorUnpickler(_Base):
     """Runs a pickle that builds tensors in dictionaries; refuses every other one.
 
     Raises: WeightsError that names what was refused. A broken pickle raises all kinds of
@@ -194,7 +197,7 @@ class _TensorUnpickler(_Base):  # type: ignore[misc]
             return _NAMES[module, name]
         except KeyError:
             raise WeightsError(
-                f"asks for {module}.{name}, which is refused: only tensors are read. "
+                f"asks for {f'{module}.{name}'!a}, which is refused: only tensors are read. "
                 "Save the network's state_dict() instead"
             ) from None
 
@@ -314,7 +317,7 @@ class _Arrays:
             flat[offset:], size, [step * dtype.itemsize for step in stride], writeable=False
         )
         if brain:
-            return (view.astype(np.uint32) << 16).view(np.float32).reshape(size)
+            return (view.astype(np.uint32, order="C") << 16).view(np.float32)
         return np.array(view, order="C")
 
     def _elements(self, storage: _Storage, dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -22,7 +22,7 @@ from msft_core.plugins import suggest
 from msft_core.runfolder import write_atomically
 from msft_core.runtime import Runtime
 from msft_core.stages import Chain
-from msft_core.types import Backbone, OptimizerSpec, Trainable
+from msft_core.types import Array, Backbone, OptimizerSpec, Trainable
 
 # What an optimizer keeps beside a slot for each parameter; rates and momentum come from the answer.
 _STEP_COUNTS = frozenset({"global_step", "beta1_power", "beta2_power"})
@@ -154,9 +154,13 @@ class Trainer:
             for name in group.names:
                 if name not in self.parameters:
                     known = suggest(name, self.parameters)
-                    raise PluginError(plugin, hook, f"the network has no parameter {name!r}.{known}")
+                    raise PluginError(
+                        plugin, hook, f"the network has no parameter {name!r}.{known}"
+                    )
                 if name.endswith(_MOVING_STATISTICS):
-                    raise PluginError(plugin, hook, f"{name!r} is a moving statistic: it can't train")
+                    raise PluginError(
+                        plugin, hook, f"{name!r} is a moving statistic: it can't train"
+                    )
                 if name in seen:
                     raise PluginError(plugin, hook, f"{name!r} is in two groups")
                 seen.add(name)
@@ -182,7 +186,11 @@ class Trainer:
     def _make_step(self, trainable: Trainable) -> Callable[..., Any]:
         parts = list(self.network.parts)
         cut = next(
-            (i for i, part in enumerate(parts) if any(p.requires_grad for p in part.get_parameters())),
+            (
+                i
+                for i, part in enumerate(parts)
+                if any(p.requires_grad for p in part.get_parameters())
+            ),
         )
         prefix, rest = Chain(parts[:cut]), Chain(parts[cut:])
         optimizer = self._optimizer
@@ -245,14 +253,15 @@ class Trainer:
         loss = float(ms.data_sink(self._step, dataset, sink_size=steps)()[0].asnumpy())
         if not math.isfinite(loss):
             raise TrainingError(
-                f"the loss is {loss} at the end of epoch {epoch}. Try a smaller learning rate (--lr)."
+                f"the loss is {loss} at the end of epoch {epoch}. "
+                "Try a smaller learning rate (--lr)."
             )
         return EpochResult(loss, steps, self._rate_after(epoch, steps))
 
     def _rate_after(self, epoch: int, steps: int) -> float:
         return self._rates[min(epoch * steps, len(self._rates)) - 1]
 
-    def logits(self, batches: Iterable[Batch], batch_size: int) -> Iterator[tuple[Batch, np.ndarray]]:
+    def logits(self, batches: Iterable[Batch], batch_size: int) -> Iterator[tuple[Batch, Array]]:
         """The network's answers in evaluation mode: each batch with its logits, float32 (N, K).
 
         Args:
@@ -278,12 +287,13 @@ class Trainer:
             answers = self._answer(ms.Tensor(images)).asnumpy().astype(np.float32)[:count]
             yield batch, self._checked(answers, count)
 
-    def _checked(self, logits: np.ndarray, count: int) -> np.ndarray:
+    def _checked(self, logits: Array, count: int) -> Array:
         if logits.shape != (count, self._num_classes):
             raise PluginError(
                 self._plugin,
                 "build_backbone",
-                f"the network gives {logits.shape} for {count} images and {self._num_classes} classes",
+                f"the network gives {logits.shape} for {count} images and "
+                f"{self._num_classes} classes",
             )
         return logits
 
@@ -333,7 +343,7 @@ def _cells_in_evaluation_mode(backbone: Backbone, trained: frozenset[str]) -> It
                 yield part
 
 
-def mean_loss(logits: np.ndarray, labels: np.ndarray) -> float:
+def mean_loss(logits: Array, labels: Array) -> float:
     """Mean cross-entropy of logits, float (N, K), with the true classes, int (N,), in nats."""
     values = logits.astype(np.float64)
     with np.errstate(invalid="ignore"):  # infinite logits give nan, which the caller looks for
@@ -342,7 +352,7 @@ def mean_loss(logits: np.ndarray, labels: np.ndarray) -> float:
         return float((np.log(np.exp(shifted).sum(axis=1)) - of_truth).mean())
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
+def softmax(logits: Array) -> Array:
     """float32 (N, K), rows sum to 1."""
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), np.float32)
@@ -357,5 +367,3 @@ def describe(trainable: Trainable, parameters: dict[str, ms.Parameter]) -> str:
         f"training {sum(p.size for p in trained):,} values in {len(trained)} parameters; "
         f"frozen {sum(p.size for p in frozen):,} in {len(frozen)}"
     )
-
-

@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 if TYPE_CHECKING:
     import numpy as np
     from mindspore import nn
 
+Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 Kind = Literal["dataset", "backbone", "strategy", "callback", "metric", "extractor"]
 
 
@@ -27,6 +28,16 @@ class Settings(BaseModel):
         populate_by_name=True,
         coerce_numbers_to_str=True,
     )
+
+
+def _absolute_if_file(value: str) -> str:
+    path = Path(value).expanduser()
+    return str(path.absolute()) if path.is_file() else value
+
+
+NameOrFile = Annotated[str, AfterValidator(_absolute_if_file)]
+"""A setting that is a name, a URL or a file. A file's path is made absolute, so that the written
+configuration finds it from any working directory."""
 
 
 class Reporter(Protocol):
@@ -235,12 +246,12 @@ class Predictions:
     """
 
     ids: tuple[str, ...]
-    labels: np.ndarray
-    probabilities: np.ndarray
+    labels: Array
+    probabilities: Array
     classes: tuple[str, ...]
 
     @property
-    def predicted(self) -> np.ndarray:
+    def predicted(self) -> Array:
         """int64 (N,), the most probable class of each image."""
         return self.probabilities.argmax(axis=1)
 
@@ -255,8 +266,8 @@ class ImageBatch:
         ids: of the images.
     """
 
-    pixels: np.ndarray
-    labels: np.ndarray
+    pixels: Array
+    labels: Array
     ids: tuple[str, ...]
 
 
@@ -317,12 +328,14 @@ class Run(Protocol):
 
     config: Any
     """The resolved configuration (``msft_core.config.RunConfig``)."""
-    folder: Path
-    """The run folder."""
     splits: DatasetSplits
     backbone: Backbone
     reporter: Reporter
     best: Best | None
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
 
     @property
     def history(self) -> Sequence[EpochRecord]:
@@ -354,4 +367,3 @@ class Run(Protocol):
 
     def stop(self, reason: str) -> None:
         """End training after this epoch."""
-

@@ -112,12 +112,9 @@ def resolve_weights(
         return path
     names = ["none", *known]
     near = difflib.get_close_matches(spec, names, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    reason = "is a folder" if path.is_dir() else "is not a file that exists"
-    raise WeightsError(
-        f"weights {spec!r}: {reason}, nor one of the names {', '.join(names)}; "
-        f"{hint}Give a name, a file or a URL."
-    )
+    hint = f"did you mean {near[0]!r}?" if near else "give one of these, a file or a URL."
+    reason = "this is a folder" if path.is_dir() else "there is no such file"
+    raise WeightsError(f"weights {spec!r}: {reason}, and it is none of {', '.join(names)}; {hint}")
 
 
 def read_checkpoint(path: Path | str) -> Checkpoint:
@@ -139,7 +136,9 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     try:
         arrays, metadata = _read(path)
     except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from None
+        # One line, whatever names the file has.
+        reason = " ".join(str(error).split())[:300]
+        raise WeightsError(f"{path}: {reason}") from None
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from None
     except MemoryError:
@@ -268,7 +267,7 @@ def _read(path: Path) -> _Content:
         return _from_pickled(torch_files.read_zip(path))
     if start.startswith(b"\x80"):
         return _from_pickled(torch_files.read_legacy(path))
-    if len(start) == 9 and start[8:] == b"{" and struct.unpack("<Q", start[:8])[0] < size:
+    if start[8:] == b"{" and start[4:8] == bytes(4):  # after the header's length, under 4 GB
         return _read_safetensors(path)
     if start.startswith(b"\x0a") and not start.isspace():
         return _read_ckpt(path)

@@ -50,4 +50,5 @@ def msft(tmp_path: Path) -> Iterator[Msft]:
     assert not left, f"left in the working directory: {left}"
 
 
-TINY = ("--plugin", TESTS / "tiny.py", "--dataset", "tiny", "--backbone", "tiny")
+TINY = ("--plugin", TESTS / "tiny.py", "--dataset", "tiny", "--backbone", "tiny", "--batch-size", 6)
+"""Arguments of a run that trains in a blink."""

@@ -254,7 +254,8 @@ def test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_the_best(tmp_path: P
             head = run.backbone.head.weight
             head.set_data(ms.Tensor(np.full_like(head.asnumpy(), math.inf)))
 
-    with pytest.raises(msft_core.TrainingError, match=r"loss is nan at step 1 of epoch 2") as caught:
+    message = "loss is nan at step 1 of epoch 2"
+    with pytest.raises(msft_core.TrainingError, match=message) as caught:
         run(tmp_path / "run", Poison)
 
     report = caught.value.report
@@ -450,9 +451,7 @@ def test_a_picture_in_both_splits_is_said(tmp_path: Path) -> None:
             return DatasetSplits(("blue", "red"), tiny.table(4), tiny.table(2))
 
     reporter = RecordingReporter()
-    msft_core.run(
-        config(), plugins=[tiny, Leaky], out=tmp_path / "run", reporter=reporter
-    )
+    msft_core.run(config(), plugins=[tiny, Leaky], out=tmp_path / "run", reporter=reporter)
     assert any("4 validation images are training images too" in w for w in reporter.warnings)
 
 
@@ -464,7 +463,9 @@ WRONG_SPLITS = {
         "label outside 0 to 1",
     ),
     "ids": (
-        lambda: DatasetSplits(("a", "b"), MemoryTable(("x", "x"), (0, 1), (b"", b"")), tiny.table(1)),
+        lambda: DatasetSplits(
+            ("a", "b"), MemoryTable(("x", "x"), (0, 1), (b"", b"")), tiny.table(1)
+        ),
         "two images of one id",
     ),
     "empty": (

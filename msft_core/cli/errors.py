@@ -29,8 +29,7 @@ def reported(*, verbose: bool = False) -> Iterator[None]:
     except MsftError as error:
         if verbose:
             traceback.print_exc()
-        for line in str(error).splitlines():
-            typer.echo(f"error: {line}", err=True)
+        typer.echo("error: " + "\n       ".join(str(error).splitlines()), err=True)
         if error.report is not None:
             typer.echo(_what_is_kept(error.report), err=True)
         raise typer.Exit(2 if error.report is None else 1) from None

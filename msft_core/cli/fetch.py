@@ -11,7 +11,8 @@ from msft_core.cli.errors import reported
 
 def command(
     names: Annotated[
-        list[str], typer.Argument(metavar="NAME...", help="Datasets and backbones, such as canidae.")
+        list[str],
+        typer.Argument(metavar="NAME...", help="Datasets and backbones, such as canidae."),
     ],
     assignments: Annotated[
         list[str] | None,

@@ -15,9 +15,7 @@ def command(
     backbone: Annotated[
         str | None, typer.Option(help="Which network.  [default: resnet50]")
     ] = None,
-    strategy: Annotated[
-        str | None, typer.Option(help="What trains.  [default: finetune]")
-    ] = None,
+    strategy: Annotated[str | None, typer.Option(help="What trains.  [default: finetune]")] = None,
     data_dir: Annotated[
         str | None, typer.Option(help="Folder of the images: dataset.data_dir.")
     ] = None,

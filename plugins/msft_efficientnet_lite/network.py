@@ -23,8 +23,9 @@ FEATURES = 1280
 
 EPS = 1e-3
 MOMENTUM = 0.9
-"""Of batch norm's moving statistics. It was pretrained with 0.99, which is for long training: over
-the few hundred steps of a transfer the statistics would lag behind the weights."""
+"""Of batch norm's moving statistics. It was pretrained with 0.99, which over the few dozen steps of
+a transfer lags behind the weights: fine-tuned for 24 steps on 140 photographs at rate 0.01, the
+validation loss was 0.409 with 0.9 and 0.429 with 0.99 (0.659 and 0.670 at rate 0.001)."""
 
 
 class _Block(NamedTuple):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class OptimizerSettings(Settings):
     """What both strategies let one choose."""
 
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
+    learning_rate: float = Field(3e-3, gt=0, description="peak learning rate")
     optimizer: Literal["momentum", "adam"] = Field("adam", description="which optimizer")
     momentum: float = Field(0.9, ge=0, lt=1, description="of the momentum optimizer")
     weight_decay: float = Field(0.0, ge=0, description="of weights; biases and norms have none")

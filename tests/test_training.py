@@ -1,0 +1,268 @@
+"""What frozen means, what an optimizer keeps, and the shape of a learning rate."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import mindspore as ms
+import numpy as np
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+from mindspore import nn
+
+from msft_core import (
+    Backbone,
+    OptimizerSpec,
+    ParameterGroup,
+    PluginError,
+    Preprocessing,
+    Stage,
+    Trainable,
+)
+from msft_core.pipeline import Batch
+from msft_core.runtime import Runtime
+from msft_core.stages import Chain, prefix_names
+from msft_core.training import Schedule, Trainer, mean_loss, softmax
+
+HEAD = ("head.weight", "head.bias")
+
+
+class Noise:
+    """Random images of two classes, the same each time."""
+
+    def __init__(self, batches: tuple[int, ...] = (8, 8, 5)) -> None:
+        self.batches = batches
+
+    def steps(self) -> int:
+        return len(self.batches)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        random = np.random.default_rng(number)
+        for count in self.batches:
+            labels = random.integers(0, 2, count).astype(np.int32)
+            images = random.standard_normal((count, 3, 16, 16), np.float32)
+            images += labels[:, None, None, None].astype(np.float32)
+            yield Batch(images, labels, np.arange(count))
+
+
+def backbone() -> Backbone:
+    ms.set_seed(0)
+    made = tiny.build_backbone("tiny", 2, tiny.TinyBackboneSettings())
+    assert made is not None
+    return made
+
+
+def trainer(graph: bool = False) -> Trainer:
+    return Trainer(backbone(), "tiny", 2, Runtime("cpu", graph=graph, sink=False))
+
+
+def trainable(*names: str, **options: object) -> Trainable:
+    spec = OptimizerSpec("momentum", learning_rate=0.05, momentum=0.9)
+    return Trainable((ParameterGroup(names),), spec, **options)  # type: ignore[arg-type]
+
+
+def values(one: Trainer) -> dict[str, np.ndarray]:
+    return {name: p.asnumpy().copy() for name, p in one.parameters.items()}
+
+
+def changed(one: Trainer, before: dict[str, np.ndarray]) -> set[str]:
+    return {n for n, value in values(one).items() if not np.array_equal(value, before[n])}
+
+
+def train(one: Trainer, *epochs: int) -> None:
+    for epoch in epochs:
+        one.train_epoch(Noise(), epoch, lambda: None)
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_only_what_was_selected_changes_moving_statistics_included(graph: bool) -> None:
+    one = trainer(graph)
+    one.select(trainable(*HEAD), "s", 3, 2)
+    before = values(one)
+    train(one, 1, 2)
+    assert changed(one, before) == set(HEAD)
+
+
+def test_a_stage_in_which_something_trains_updates_its_own_moving_statistics_only() -> None:
+    one = trainer()
+    one.select(trainable("second.1.gamma", "second.1.beta"), "s", 3, 1)
+    before = values(one)
+    train(one, 1)
+    assert changed(one, before) == {
+        "second.1.gamma",
+        "second.1.beta",
+        "second.1.moving_mean",
+        "second.1.moving_variance",
+    }
+
+
+def test_a_frozen_batch_norm_in_a_stage_that_trains_keeps_its_statistics() -> None:
+    one = trainer()
+    one.select(trainable("second.0.weight", *HEAD), "s", 3, 1)
+    before = values(one)
+    train(one, 1)
+    assert changed(one, before) == {"second.0.weight", *HEAD}
+
+
+def test_tutorial_batch_norm_updates_statistics_of_frozen_stages() -> None:
+    one = trainer()
+    one.select(trainable(*HEAD, batch_norm="batch"), "s", 3, 1)
+    before = values(one)
+    train(one, 1)
+    moving = {n for n in one.parameters if "moving" in n}
+    assert changed(one, before) == {*HEAD, *moving}
+
+
+def test_a_frozen_stage_stays_in_evaluation_mode_whatever_set_train_says() -> None:
+    one = trainer()
+    one.select(trainable("second.0.weight"), "s", 3, 1)
+    one.network.set_train(True)
+    first, second, pool = (stage.cell for stage in one.backbone.stages)
+    images = ms.Tensor(np.random.default_rng(0).standard_normal((4, 3, 16, 16), np.float32))
+    assert not any(cell.training for _, cell in first.cells_and_names())
+    assert not pool.training
+    assert second.training
+    # The stage ends in dropout, which would make two passes differ.
+    np.testing.assert_array_equal(first(images).asnumpy(), first(images).asnumpy())
+
+
+def test_a_stage_that_trains_again_leaves_evaluation_mode() -> None:
+    one = trainer()
+    one.select(trainable(*HEAD), "s", 3, 2)
+    train(one, 1)
+    one.select(trainable("first.0.weight", "first.1.gamma", *HEAD), "s", 3, 2)
+    before = values(one)
+    train(one, 2)
+    assert {"first.0.weight", "first.1.gamma", "first.1.moving_mean"} <= changed(one, before)
+
+
+@pytest.mark.parametrize("name", ["momentum", "adam"])
+def test_optimizer_state_of_what_goes_on_training_is_kept(name: str) -> None:
+    """Two epochs with a pointless new selection in between equal two epochs in one go."""
+    spec = OptimizerSpec(name, learning_rate=0.01)  # type: ignore[arg-type]
+    whole, halved = trainer(), trainer()
+    for one in (whole, halved):
+        one.select(Trainable((ParameterGroup(HEAD),), spec), "s", 3, 2)
+        train(one, 1)
+    halved.select(Trainable((ParameterGroup(HEAD),), spec), "s", 3, 2)
+    for one in (whole, halved):
+        train(one, 2)
+    for parameter in HEAD:
+        np.testing.assert_array_equal(values(whole)[parameter], values(halved)[parameter])
+
+
+def test_a_new_learning_rate_takes_effect_though_state_is_kept() -> None:
+    one = trainer()
+    one.select(trainable(*HEAD), "s", 3, 2)
+    train(one, 1)
+    spec = OptimizerSpec("momentum", learning_rate=1e-12, momentum=0.9)
+    one.select(Trainable((ParameterGroup(HEAD),), spec), "s", 3, 2)
+    before = values(one)["head.weight"]
+    train(one, 2)
+    np.testing.assert_allclose(values(one)["head.weight"], before, atol=1e-9)
+
+
+def test_a_rate_factor_scales_a_groups_steps() -> None:
+    moved = []
+    for factor in (1.0, 10.0):
+        one = trainer()
+        spec = OptimizerSpec("momentum", learning_rate=1e-4, momentum=0.0)
+        one.select(Trainable((ParameterGroup(HEAD, factor),), spec), "s", 1, 1)
+        before = values(one)["head.weight"]
+        one.train_epoch(Noise((8,)), 1, lambda: None)
+        moved.append(values(one)["head.weight"] - before)
+    np.testing.assert_allclose(moved[1], 10 * moved[0], rtol=1e-2, atol=1e-6)
+
+
+def test_weight_decay_spares_biases_and_norms() -> None:
+    moved = {}
+    names = ("second.0.weight", "second.1.gamma", *HEAD)
+    for decay in (0.0, 0.5):
+        one = trainer()
+        spec = OptimizerSpec("momentum", learning_rate=0.1, momentum=0.0, weight_decay=decay)
+        one.parameters["head.bias"].set_data(ms.Tensor(np.ones(2, np.float32)))
+        one.select(Trainable((ParameterGroup(names),), spec), "s", 1, 1)
+        before = values(one)
+        one.train_epoch(Noise((8,)), 1, lambda: None)
+        moved[decay] = {name: values(one)[name] - before[name] for name in names}
+        start = before
+    for name in ("head.bias", "second.1.gamma"):
+        np.testing.assert_array_equal(moved[0.5][name], moved[0.0][name])
+    for name in ("head.weight", "second.0.weight"):
+        np.testing.assert_allclose(
+            moved[0.5][name] - moved[0.0][name], -0.1 * 0.5 * start[name], atol=1e-6
+        )
+
+
+WRONG_ANSWERS = {
+    "nothing": (trainable(), "selects no parameters"),
+    "unknown": (trainable("head.wait"), "no parameter 'head.wait'. Did you mean 'head.weight'"),
+    "statistics": (trainable("first.1.moving_mean"), "is a moving statistic"),
+    "twice": (
+        Trainable((ParameterGroup(HEAD), ParameterGroup(HEAD[:1])), trainable().optimizer),
+        "'head.weight' is in two groups",
+    ),
+    "a list": (["head.weight"], "gave list, not a Trainable"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_ANSWERS)
+def test_an_answer_that_breaks_the_contract_is_its_plugins_failure(case: str) -> None:
+    answer, message = WRONG_ANSWERS[case]
+    with pytest.raises(PluginError, match="plugin 'mine', hook select_trainable") as caught:
+        trainer().select(answer, "mine", 3, 1)  # type: ignore[arg-type]
+    assert message in str(caught.value)
+
+
+def test_a_shared_parameter_is_refused() -> None:
+    cell = prefix_names(nn.Dense(4, 4), "x")
+    preprocessing = Preprocessing(8, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    stages = (Stage("a", cell), Stage("b", cell))
+    shared = Backbone("shared", stages, nn.Dense(4, 2), preprocessing)
+    with pytest.raises(PluginError, match=r"'x.weight' of b is shared"):
+        Trainer(shared, "mine", 2, Runtime("cpu", graph=False, sink=False))
+
+
+def test_a_chain_keeps_its_parts_parameter_names() -> None:
+    made = backbone()
+    names = [p.name for stage in made.stages for p in stage.cell.get_parameters()]
+    assert [p.name for p in Chain([s.cell for s in made.stages]).get_parameters()] == names
+
+
+@given(
+    epochs=st.integers(1, 30),
+    steps=st.integers(1, 20),
+    warmup=st.floats(0, 5),
+    schedule=st.sampled_from(["constant", "cosine"]),
+)
+def test_a_rate_rises_over_the_warmup_and_never_again(
+    epochs: int, steps: int, warmup: float, schedule: str
+) -> None:
+    spec = OptimizerSpec(
+        "momentum",
+        0.1,
+        schedule=schedule,
+        warmup_epochs=warmup,  # type: ignore[arg-type]
+    )
+    rates = Schedule(spec, steps, epochs).rates()
+    assert len(rates) == steps * epochs
+    assert all(0 <= rate <= 0.1 + 1e-12 for rate in rates)
+    after = rates[int(np.ceil(warmup * steps)) :]
+    assert all(one >= two - 1e-12 for one, two in itertools.pairwise(after))
+    if not warmup:
+        assert rates[0] == pytest.approx(0.1)
+
+
+@given(st.lists(st.lists(st.floats(-50, 50), min_size=3, max_size=3), min_size=1, max_size=8))
+def test_softmax_and_loss_agree_with_the_definition(rows: list[list[float]]) -> None:
+    logits = np.asarray(rows, np.float32)
+    labels = np.arange(len(rows)) % 3
+    probabilities = softmax(logits)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    exact = np.exp(logits.astype(np.float64))
+    exact /= exact.sum(axis=1, keepdims=True)
+    expected = -np.log(exact[np.arange(len(rows)), labels]).mean()
+    assert mean_loss(logits, labels) == pytest.approx(expected, rel=1e-6, abs=1e-9)

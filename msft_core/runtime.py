@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import MutableMapping
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ def prepare(settings: RuntimeSettings, reporter: Reporter) -> Runtime:
         guard_onednn(os.environ, reporter)
     # Its warnings are about itself; errors still come through. A user's own level stays.
     os.environ.setdefault("GLOG_v", "3")
+    # A graph that does not compile is dumped; without this, into the working directory.
+    os.environ.setdefault("MS_OM_PATH", tempfile.gettempdir())
     runtime = Runtime(
         device=device,
         graph=settings.mode == "graph" or (settings.mode == "auto" and device != "cpu"),

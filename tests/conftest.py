@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from loopback import Server
 
 os.environ.setdefault("GLOG_v", "3")
 # Before the first convolution of this process, whichever test runs it.
@@ -48,6 +49,15 @@ def msft(tmp_path: Path) -> Iterator[Msft]:
     yield run
     left = {path.name for path in work.iterdir()} - {"runs", "out", "data"}
     assert not left, f"left in the working directory: {left}"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A web server on loopback."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    running = Server()
+    yield running
+    running.stop()
 
 
 TINY = ("--plugin", TESTS / "tiny.py", "--dataset", "tiny", "--backbone", "tiny", "--batch-size", 6)

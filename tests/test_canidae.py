@@ -3,59 +3,17 @@ from __future__ import annotations
 import io
 import shutil
 import stat
-import threading
 import zipfile
-from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Mapping
 from pathlib import Path
 
 import msft_canidae
 import pytest
 from image_kit import RecordingReporter, write_classes
+from loopback import Server
 from msft_canidae import CanidaeSettings, unpack
 
 from msft_core import Context, DataError, DatasetSplits, DownloadError
-
-
-class Server:
-    """Serves what is in ``files`` on loopback and remembers what was asked for."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
-        self.asked: list[str] = []
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                server.asked.append(self.path)
-                content = server.files.get(self.path)
-                self.send_response(404 if content is None else 200)
-                self.send_header("Content-Length", str(len(content or b"")))
-                self.end_headers()
-                self.wfile.write(content or b"")
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
-
-    def url(self, name: str = "Canidae_data.zip") -> str:
-        return f"http://127.0.0.1:{self._http.server_port}/{name}"
-
-    def stop(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    running = Server()
-    yield running
-    running.stop()
 
 
 @pytest.fixture
@@ -103,7 +61,7 @@ def test_the_zip_is_downloaded_and_unpacked_once(
     server.files["/Canidae_data.zip"] = archive
 
     for _ in range(2):
-        splits = build(context, url=server.url())
+        splits = build(context, url=server.url("Canidae_data.zip"))
         assert splits.classes == ("dogs", "wolves")
         assert (len(splits.train.ids), len(splits.val.ids)) == (8, 4)
         assert splits.val.ids[0] == "val/dogs/000.jpg"
@@ -116,7 +74,7 @@ def test_fetching_makes_a_later_run_work_without_a_network(
     server: Server, context: Context, archive: bytes
 ) -> None:
     server.files["/Canidae_data.zip"] = archive
-    settings = CanidaeSettings(url=server.url())
+    settings = CanidaeSettings(url=server.url("Canidae_data.zip"))
     (component,) = msft_canidae.list_components()
     assert component.fetch is not None
 
@@ -124,7 +82,7 @@ def test_fetching_makes_a_later_run_work_without_a_network(
     server.files.clear()
 
     assert [path.name for path in folders] == ["Canidae"]
-    assert len(build(context, url=server.url()).train.ids) == 8
+    assert len(build(context, url=server.url("Canidae_data.zip")).train.ids) == 8
 
 
 def test_another_url_never_meets_what_this_one_left(
@@ -134,33 +92,33 @@ def test_another_url_never_meets_what_this_one_left(
     server.files["/other.zip"] = zipped(
         {f"x/{part}/{name}/1.jpg": b"1" for part in ("train", "val") for name in ("cats", "foxes")}
     )
-    build(context, url=server.url())
+    build(context, url=server.url("Canidae_data.zip"))
 
     assert build(context, url=server.url("other.zip")).classes == ("cats", "foxes")
-    assert build(context, url=server.url()).classes == ("dogs", "wolves")
+    assert build(context, url=server.url("Canidae_data.zip")).classes == ("dogs", "wolves")
 
 
 def test_a_cached_folder_with_something_missing_is_unpacked_anew(
     server: Server, context: Context, archive: bytes
 ) -> None:
     server.files["/Canidae_data.zip"] = archive
-    table = build(context, url=server.url()).train
+    table = build(context, url=server.url("Canidae_data.zip")).train
     Path(table.paths[0]).unlink()  # type: ignore[attr-defined]
 
-    assert len(build(context, url=server.url()).train.ids) == 8
+    assert len(build(context, url=server.url("Canidae_data.zip")).train.ids) == 8
 
 
 def test_a_half_unpacked_folder_is_not_trusted(
     server: Server, context: Context, archive: bytes
 ) -> None:
     server.files["/Canidae_data.zip"] = archive
-    build(context, url=server.url())
+    build(context, url=server.url("Canidae_data.zip"))
     (folder,) = (context.cache_dir / "canidae").iterdir()
     shutil.rmtree(folder)
     write_classes(folder / "data/Canidae/train", {"dogs": 1, "wolves": 1})
     write_classes(folder / "data/Canidae/val", {"dogs": 1, "wolves": 1})
 
-    assert len(build(context, url=server.url()).train.ids) == 8
+    assert len(build(context, url=server.url("Canidae_data.zip")).train.ids) == 8
 
 
 def test_an_interrupted_unpacking_leaves_nothing(
@@ -177,11 +135,11 @@ def test_an_interrupted_unpacking_leaves_nothing(
     with monkeypatch.context() as patched:
         patched.setattr(zipfile.ZipFile, "extract", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            build(context, url=server.url())
+            build(context, url=server.url("Canidae_data.zip"))
 
     assert extracted
     assert left_behind(context) == []
-    assert len(build(context, url=server.url()).train.ids) == 8
+    assert len(build(context, url=server.url("Canidae_data.zip")).train.ids) == 8
 
 
 def link() -> bytes:
@@ -211,13 +169,12 @@ def test_a_bad_archive_is_refused_and_removed(server: Server, context: Context, 
     server.files["/Canidae_data.zip"], reason = BAD_ARCHIVES[name]
 
     with pytest.raises(DataError) as caught:
-        build(context, url=server.url())
+        build(context, url=server.url("Canidae_data.zip"))
 
     first, second = str(caught.value).split("\n")
     assert reason in first
-    assert (
-        second == f"It came from {server.url()} and is removed: try again, or give --data-dir DIR."
-    )
+    url = server.url("Canidae_data.zip")
+    assert second == f"It came from {url} and is removed: try again, or give --data-dir DIR."
     assert left_behind(context) == []
     assert not list(context.cache_dir.parent.rglob("evil*"))
 
@@ -228,10 +185,10 @@ def test_after_a_truncated_zip_the_next_attempt_downloads_it_anew(
 ) -> None:
     server.files["/Canidae_data.zip"] = archive[: int(part * len(archive))]
     with pytest.raises(DataError, match="not a whole zip file"):
-        build(context, url=server.url())
+        build(context, url=server.url("Canidae_data.zip"))
     server.files["/Canidae_data.zip"] = archive
 
-    assert len(build(context, url=server.url()).train.ids) == 8
+    assert len(build(context, url=server.url("Canidae_data.zip")).train.ids) == 8
 
 
 @pytest.mark.parametrize(("limit", "value"), [("MAX_FILES", 3), ("MAX_BYTES", 1000)])
@@ -247,14 +204,14 @@ def test_a_zip_bomb_is_refused_before_anything_is_written(
     monkeypatch.setattr(unpack, limit, value)
 
     with pytest.raises(DataError, match="would unpack to 12 files"):
-        build(context, url=server.url())
+        build(context, url=server.url("Canidae_data.zip"))
 
     assert left_behind(context) == []
 
 
 def test_without_a_network_the_ways_out_are_named(server: Server, context: Context) -> None:
     with pytest.raises(DownloadError) as caught:
-        build(context, url=server.url())
+        build(context, url=server.url("Canidae_data.zip"))
 
     message = str(caught.value)
     assert "the Canidae images: cannot download" in message
@@ -270,7 +227,7 @@ def test_a_folder_of_the_users_is_used_without_a_network(
     write_classes(tmp_path / "mine/data/Canidae/val", {"dogs": 1, "wolves": 1})
 
     for data_dir in (tmp_path / "mine", tmp_path / "mine/data/Canidae"):
-        splits = build(context, data_dir=data_dir, url=server.url())
+        splits = build(context, data_dir=data_dir, url=server.url("Canidae_data.zip"))
         assert len(splits.train.ids) == 6
     assert server.asked == []
 
@@ -288,7 +245,7 @@ def test_the_tutorials_folder_in_the_working_directory_is_found(
     write_classes(Path("data/Canidae/train"), {"dogs": 2, "wolves": 2})
     write_classes(Path("data/Canidae/val"), {"dogs": 1, "wolves": 1})
 
-    assert len(build(context, url=server.url()).train.ids) == 4
+    assert len(build(context, url=server.url("Canidae_data.zip")).train.ids) == 4
     assert server.asked == []
 
 
@@ -298,6 +255,6 @@ def test_an_incomplete_folder_in_the_working_directory_is_said_and_passed_over(
     server.files["/Canidae_data.zip"] = archive
     write_classes(Path("data/Canidae/train"), {"dogs": 2, "wolves": 2})
 
-    assert len(build(context, url=server.url()).train.ids) == 8
+    assert len(build(context, url=server.url("Canidae_data.zip")).train.ids) == 8
     assert isinstance(context.reporter, RecordingReporter)
     assert context.reporter.warnings == ["data/Canidae is not used: it has no train/ and val/"]

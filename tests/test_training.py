@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -21,8 +22,10 @@ from msft_core import (
     Preprocessing,
     Stage,
     Trainable,
+    TrainingError,
 )
-from msft_core.pipeline import Batch
+from msft_core.images import Augmentation
+from msft_core.pipeline import Batch, MindSporePipeline, Recipe
 from msft_core.runtime import Runtime
 from msft_core.stages import Chain, prefix_names
 from msft_core.training import Schedule, Trainer, mean_loss, softmax
@@ -195,6 +198,54 @@ def test_weight_decay_spares_biases_and_norms() -> None:
         np.testing.assert_allclose(
             moved[0.5][name] - moved[0.0][name], -0.1 * 0.5 * start[name], atol=1e-6
         )
+
+
+def sink_on_the_host(fn: Any, dataset: Any, sink_size: int) -> Any:
+    """What ``mindspore.data_sink`` does, without a device that could hold the data."""
+
+    def process() -> Any:
+        batches = dataset.create_tuple_iterator(num_epochs=1)
+        outputs = [fn(*batch) for batch in itertools.islice(batches, sink_size)]
+        assert len(outputs) == sink_size
+        return outputs[-1]
+
+    return process
+
+
+def sunk_pipeline() -> MindSporePipeline:
+    recipe = Recipe(
+        preprocessing=Preprocessing(16, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        augmentation=Augmentation(),
+        seed=0,
+        batch_size=4,
+        shuffle=True,
+        drop_remainder=True,
+        workers=1,
+    )
+    return MindSporePipeline(tiny.table(8), recipe)
+
+
+def test_sink_mode_trains_a_whole_epoch_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the path is tried: no device with a sink is at hand here."""
+    monkeypatch.setattr(ms, "data_sink", sink_on_the_host)
+    one = Trainer(backbone(), "tiny", 2, Runtime("ascend", graph=False, sink=True))
+    one.select(trainable(*HEAD), "s", 4, 2)
+    before = values(one)
+    result = one.train_epoch(sunk_pipeline(), 1, lambda: None)
+    assert result.steps == 4
+    assert np.isfinite(result.loss)
+    assert changed(one, before) == set(HEAD)
+
+
+def test_a_loss_that_is_not_a_number_is_found_at_the_epoch_in_sink_mode(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ms, "data_sink", sink_on_the_host)
+    one = Trainer(backbone(), "tiny", 2, Runtime("ascend", graph=False, sink=True))
+    one.select(trainable(*HEAD), "s", 4, 2)
+    one.parameters["head.weight"].set_data(ms.Tensor(np.full((2, 8), np.inf, np.float32)))
+    with pytest.raises(TrainingError, match="the loss is nan at the end of epoch 1"):
+        one.train_epoch(sunk_pipeline(), 1, lambda: None)
 
 
 WRONG_ANSWERS = {

@@ -53,7 +53,7 @@ class DataSettings(Settings):
     workers: int | None = Field(None, ge=0, description="decoding threads; one a CPU by default")
     strict: bool = Field(False, description="an image that does not decode is an error")
     crop_scale: AreaRange = Field(
-        (0.35, 1.0), description="area of a training crop, as a fraction of the image's"
+        (0.7, 1.0), description="area of a training crop, as a fraction of the image's"
     )
     crop_ratio: Range = Field((0.75, 1.333), description="width by height of a training crop")
     flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
@@ -74,7 +74,7 @@ class RuntimeSettings(Settings):
     )
 
 
-_SECTIONS: dict[str, type[Settings]] = {
+SECTIONS: dict[str, type[Settings]] = {
     "training": TrainingSettings,
     "data": DataSettings,
     "runtime": RuntimeSettings,
@@ -136,7 +136,7 @@ class RunConfig(BaseModel):
         for kind in _CHOICES:
             choice: Choice = getattr(self, kind)
             mapping[kind] = {"name": choice.name, **_dump(choice.settings)}
-        for section in _SECTIONS:
+        for section in SECTIONS:
             mapping[section] = _dump(getattr(self, section))
         for kind in _MANY:
             mapping[kind] = {name: _dump(s) for name, s in getattr(self, kind).items()}
@@ -224,12 +224,12 @@ def resolve(raw: Mapping[str, Any], plugins: Plugins) -> RunConfig:
     """
     raw = merge(raw)
     problems: list[str] = []
-    known = [*_LISTS, *_CHOICES, *_SECTIONS, *_MANY]
+    known = [*_LISTS, *_CHOICES, *SECTIONS, *_MANY]
     for key in raw:
         if key not in known:
             problems.append(f"unknown setting {key!r}.{suggest(key, known)}")
     values: dict[str, Any] = dict(zip(_LISTS, plugin_lists(raw), strict=True))
-    for section, model in _SECTIONS.items():
+    for section, model in SECTIONS.items():
         values[section] = _validate(model, raw.get(section, {}), section, problems)
     for kind in _CHOICES:
         values[kind] = _choose(kind, raw.get(kind, {}), plugins, problems)

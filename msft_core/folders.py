@@ -83,7 +83,7 @@ def find_split_roots(root: Path, depth: int = 3) -> list[Path]:
 
 
 def read_splits(
-    root: Path, *, val_fraction: float = 0.2, split_seed: int = 0, description: str = ""
+    root: Path | str, *, val_fraction: float = 0.2, split_seed: int = 0, description: str = ""
 ) -> DatasetSplits:
     """Train and val images of a folder, with one class list, fixed from train.
 
@@ -101,6 +101,7 @@ def read_splits(
     Returns: tables whose ids are paths relative to ``root``; notes say what was assumed.
     Raises: DataError.
     """
+    root = Path(root)
     require_folder(root)
     train_root, val_root = _train_folder(root), find_folder(root, VAL_NAMES)
     notes = []

@@ -59,11 +59,11 @@ def difference(one: Image.Image | np.ndarray, other: Image.Image | np.ndarray) -
     return float(np.abs(a - b).mean())
 
 
-def write_classes(root: Path, counts: Mapping[str, int]) -> None:
+def write_classes(root: Path, counts: Mapping[str, int], size: tuple[int, int] = (32, 24)) -> None:
     """Write that many JPEG files, all different, into each folder under ``root``."""
     for place, (name, count) in enumerate(counts.items()):
         folder = root / name
         folder.mkdir(parents=True, exist_ok=True)
         for number in range(count):
             shade = (place * 50 + number) % 200
-            (folder / f"{number:03}.jpg").write_bytes(encode(picture(32, 24, shade)))
+            (folder / f"{number:03}.jpg").write_bytes(encode(picture(*size, shade)))

@@ -56,8 +56,8 @@ class FinetuneSettings(OptimizerSettings):
 
     optimizer: Literal["momentum", "adam"] = Field("momentum", description="which optimizer")
     learning_rate: float = Field(1e-2, gt=0, description="peak learning rate")
-    head_rate_factor: float = Field(
-        1.0, gt=0, description="multiplies the head's rate: it alone starts from nothing"
+    stage_decay: float = Field(
+        1.0, gt=0, le=1, description="the rate of each stage, as a fraction of the next one's"
     )
 
 
@@ -77,11 +77,18 @@ def select_trainable(name: str, backbone: Backbone, settings: Settings) -> Train
     if isinstance(settings, FreezeSettings):
         return settings.trainable(ParameterGroup(head))
     if isinstance(settings, FinetuneSettings):
-        return settings.trainable(
-            *(ParameterGroup(_learned(stage.cell)) for stage in backbone.stages),
-            ParameterGroup(head, settings.head_rate_factor),
-        )
+        return settings.trainable(*_decaying(backbone, settings.stage_decay), ParameterGroup(head))
     return None
+
+
+def _decaying(backbone: Backbone, decay: float) -> list[ParameterGroup]:
+    """A group for each stage with parameters; the one before the head has rate factor ``decay``."""
+    names = [_learned(stage.cell) for stage in backbone.stages]
+    groups, factor = [], 1.0
+    for of_stage in reversed([n for n in names if n]):
+        factor *= decay
+        groups.append(ParameterGroup(of_stage, factor))
+    return groups[::-1]
 
 
 def _learned(cell: nn.Cell) -> tuple[str, ...]:

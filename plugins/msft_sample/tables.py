@@ -46,10 +46,6 @@ def build(seed: int, train_per_class: int, val_per_class: int, context: Context)
             f"dogs and wolves drawn by a program (seed {seed}), not photographed; "
             "figures on them say nothing about real photographs"
         ),
-        notes=(
-            "dataset sample is drawn, not photographed: its figures say nothing about real "
-            "photographs",
-        ),
     )
 
 

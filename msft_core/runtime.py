@@ -124,7 +124,9 @@ def _select(device: str) -> None:
     try:
         # Steps are compiled one by one where `graph` asks for it, so the context is PyNative.
         ms.set_context(mode=ms.PYNATIVE_MODE)
-        ms.set_device(target)
+        # Once something has run, as in a notebook, setting even the same device is an error.
+        if ms.get_context("device_target") != target:
+            ms.set_device(target)
         _try_out(ms)
     except Exception as error:
         raise DeviceError(

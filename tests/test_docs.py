@@ -75,6 +75,8 @@ def quick(command: str, server: Server) -> str:
     if "canidae" in command or "configs/" in command:
         command += f" --set dataset.url={server.url('c.zip')}"
         command += f" --set backbone.weights={server.url('resnet50.ckpt')}"
+    if "configs/" in command:
+        command += " --batch-size 8"
     if run and "efficientnet_lite0" not in command:
         command += " --set backbone.image_size=32"
     return command + (" --epochs 1" if run else "")

@@ -77,6 +77,14 @@ def test_a_device_that_is_not_there_is_one_clear_line(device: str) -> None:
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_a_process_that_has_computed_already_can_still_run() -> None:
+    import mindspore as ms
+
+    ms.ops.matmul(ms.Tensor([[1.0]]), ms.Tensor([[1.0]])).asnumpy()
+    for _ in range(2):
+        assert runtime.prepare(RuntimeSettings(device="cpu"), RecordingReporter()).device == "cpu"
+
+
 def test_sink_mode_on_a_cpu_is_refused() -> None:
     with pytest.raises(DeviceError, match="no dataset sink mode on a CPU"):
         runtime.prepare(RuntimeSettings(device="cpu", sink=True), RecordingReporter())

@@ -55,9 +55,9 @@ class FinetuneSettings(OptimizerSettings):
     """``strategy.*`` of ``finetune``."""
 
     optimizer: Literal["momentum", "adam"] = Field("momentum", description="which optimizer")
-    learning_rate: float = Field(1e-2, gt=0, description="peak learning rate")
+    learning_rate: float = Field(3e-2, gt=0, description="peak learning rate")
     stage_decay: float = Field(
-        1.0, gt=0, le=1, description="the rate of each stage, as a fraction of the next one's"
+        0.5, gt=0, le=1, description="the rate of each stage, as a fraction of the next one's"
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mindspore import Tensor, nn
+from mindspore import Tensor, nn, ops
 
 
 class Chain(nn.Cell):
@@ -29,6 +29,27 @@ class Chain(nn.Cell):
         for part in self.parts:
             x = part(x)
         return x
+
+
+class Dropout(nn.Cell):
+    """As ``nn.Dropout``, but with one seed the same mask in each run.
+
+    On a CPU the masks of ``nn.Dropout`` (MindSpore 2.10) depend on how its kernel shares the work
+    among threads, which it tunes by the clock; those of ``ops.rand_like`` do not.
+
+    Args:
+        p: probability of dropping a value, 0 to 1, 1 excluded.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def construct(self, x: Tensor) -> Tensor:
+        """A tensor of any shape to one of the same."""
+        if not self.training:
+            return x
+        return x * (ops.rand_like(x) >= self.p) / (1 - self.p)
 
 
 def prefix_names(cell: nn.Cell, prefix: str) -> nn.Cell:

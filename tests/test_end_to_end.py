@@ -184,3 +184,26 @@ def test_the_sample_is_learned_by_a_frozen_network_with_real_weights(
     assert all(
         v.tobytes() in came_values for k, v in kept.items() if not k.startswith("classifier")
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["freeze", "finetune"])
+def test_two_runs_of_a_real_backbone_with_one_seed_are_the_same_to_the_bit(
+    msft: Msft, tmp_path: Path, strategy: str
+) -> None:
+    runs = []
+    for workers in (1, 2):
+        result = msft(
+            "run", "--dataset", "sample", "--backbone", "efficientnet_lite0",
+            "--strategy", strategy, "--epochs", 2, "--batch-size", 8, "--out", f"out/{workers}",
+            "--set", "dataset.train_per_class=12", "--set", "dataset.val_per_class=4",
+            "--set", f"data.workers={workers}", "--set", "callback.figures.enabled=false",
+            "--set", "backbone.image_size=96",
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        folder = tmp_path / "work" / "out" / str(workers)
+        lines = metrics(folder)
+        for line in lines:
+            del line["seconds"], line["step_ms"]
+        runs.append((lines, (folder / "last.ckpt").read_bytes()))
+    assert runs[0] == runs[1]

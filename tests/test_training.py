@@ -27,7 +27,7 @@ from msft_core import (
 from msft_core.images import Augmentation
 from msft_core.pipeline import Batch, MindSporePipeline, Recipe
 from msft_core.runtime import Runtime
-from msft_core.stages import Chain, prefix_names
+from msft_core.stages import Chain, Dropout, prefix_names
 from msft_core.training import Schedule, Trainer, mean_loss, softmax
 
 HEAD = ("head.weight", "head.bias")
@@ -281,6 +281,35 @@ def test_a_chain_keeps_its_parts_parameter_names() -> None:
     made = backbone()
     names = [p.name for stage in made.stages for p in stage.cell.get_parameters()]
     assert [p.name for p in Chain([s.cell for s in made.stages]).get_parameters()] == names
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_dropout_is_the_same_for_one_seed_and_keeps_the_mean(graph: bool) -> None:
+    ones = ms.Tensor(np.ones((24, 1280), np.float32))
+
+    def draw() -> np.ndarray:
+        ms.set_seed(0)
+        cell = Dropout(p=0.2)
+        cell.set_train(True)
+
+        def call(x: ms.Tensor) -> ms.Tensor:
+            return cell(x)
+
+        call = ms.jit(call) if graph else call
+        return np.stack([call(ones).asnumpy() for _ in range(40)])
+
+    first = draw()
+    np.testing.assert_array_equal(draw(), first)
+    assert len({mask.tobytes() for mask in first}) == 40
+    assert set(np.unique(first)) == {np.float32(0), np.float32(1.25)}
+    assert first.mean() == pytest.approx(1, abs=0.01)
+
+
+def test_dropout_does_nothing_in_evaluation_mode() -> None:
+    cell = Dropout(p=0.9)
+    cell.set_train(False)
+    ones = ms.Tensor(np.ones((2, 3), np.float32))
+    np.testing.assert_array_equal(cell(ones).asnumpy(), ones.asnumpy())
 
 
 @given(

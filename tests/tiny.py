@@ -86,7 +86,7 @@ def build_backbone(name: str, num_classes: int, settings: Settings) -> Backbone 
         return None
     from mindspore import nn
 
-    from msft_core.stages import prefix_names
+    from msft_core.stages import Dropout, prefix_names
 
     width = settings.width
 
@@ -98,7 +98,7 @@ def build_backbone(name: str, num_classes: int, settings: Settings) -> Backbone 
     return Backbone(
         name="tiny",
         stages=(
-            Stage("first", prefix_names(block(3, width, nn.Dropout(p=0.5)), "first")),
+            Stage("first", prefix_names(block(3, width, Dropout(p=0.5)), "first")),
             Stage("second", prefix_names(block(width, 2 * width), "second")),
             Stage("pool", pool),
         ),

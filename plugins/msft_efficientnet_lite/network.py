@@ -13,7 +13,7 @@ from typing import NamedTuple
 from mindspore import Tensor, nn
 
 from msft_core import Reporter, Stage, WeightsError
-from msft_core.stages import prefix_names
+from msft_core.stages import Dropout, prefix_names
 from msft_core.weights import draw_head, drop_bookkeeping, load_into, read_checkpoint
 
 NAME = "efficientnet_lite0"
@@ -119,7 +119,7 @@ class Head(nn.Cell):
     def __init__(self, num_classes: int, seed: int) -> None:
         super().__init__()
         weight, bias = draw_head(num_classes, FEATURES, seed)
-        self.dropout = nn.Dropout(p=0.2)
+        self.dropout = Dropout(p=0.2)
         self.classifier = nn.Dense(
             FEATURES, num_classes, weight_init=Tensor(weight), bias_init=Tensor(bias)
         )

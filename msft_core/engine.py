@@ -134,7 +134,8 @@ def _train_to_the_end(state: RunState, strategy: _Strategy, interrupts: Interrup
         state.call("on_run_start")
         # 9: the epochs.
         for epoch in range(1, state.config.training.epochs + 1):
-            strategy.apply(epoch)
+            if epoch > 1:  # the first was asked for in step 8
+                strategy.apply(epoch)
             _one_epoch(epoch, state, interrupts)
             if state.stop_reason:
                 state.reporter.info(f"Stopped after epoch {epoch}: {state.stop_reason}")

@@ -10,6 +10,11 @@ from collections.abc import Sequence
 
 from mindspore import Tensor, nn, ops
 
+from msft_core.weights import draw_head
+
+MOVING_STATISTICS = ("moving_mean", "moving_variance")
+"""Ends of the names of parameters that are counted, not learned."""
+
 
 class Chain(nn.Cell):
     """Cells applied one after another, whose parameters keep the names they have.
@@ -50,6 +55,50 @@ class Dropout(nn.Cell):
         if not self.training:
             return x
         return x * (ops.rand_like(x) >= self.p) / (1 - self.p)
+
+
+class Pool(nn.Cell):
+    """Mean over the image."""
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C)."""
+        return x.mean((2, 3))
+
+
+class Head(nn.Cell):
+    """A new classification layer, ``classifier.weight`` and ``classifier.bias``.
+
+    Args:
+        features: inputs.
+        num_classes: outputs.
+        seed: of the weights, see ``weights.draw_head``.
+        dropout: probability of dropping a feature before the layer; 0 for none.
+    """
+
+    NAMES = ("classifier.weight", "classifier.bias")
+
+    def __init__(self, features: int, num_classes: int, seed: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        weight, bias = draw_head(num_classes, features, seed)
+        self.dropout = Dropout(dropout) if dropout else None
+        self.classifier = nn.Dense(
+            features, num_classes, weight_init=Tensor(weight), bias_init=Tensor(bias)
+        )
+
+    def construct(self, x: Tensor) -> Tensor:
+        """Features (N, features) to logits (N, num_classes)."""
+        if self.dropout is not None:
+            x = self.dropout(x)
+        return self.classifier(x)
+
+
+def learned_names(cell: nn.Cell) -> tuple[str, ...]:
+    """Names of a cell's parameters, but for moving statistics.
+
+    ``trainable_params()`` would not do: it asks ``requires_grad``, which a run sets.
+    """
+    names = (parameter.name for parameter in cell.get_parameters())
+    return tuple(name for name in names if not name.endswith(MOVING_STATISTICS))
 
 
 def prefix_names(cell: nn.Cell, prefix: str) -> nn.Cell:

@@ -21,12 +21,11 @@ from msft_core.pipeline import Batch, Pipeline
 from msft_core.plugins import suggest
 from msft_core.runfolder import write_atomically
 from msft_core.runtime import Runtime
-from msft_core.stages import Chain
+from msft_core.stages import MOVING_STATISTICS, Chain
 from msft_core.types import Array, Backbone, OptimizerSpec, Trainable
 
 # What an optimizer keeps beside a slot for each parameter; rates and momentum come from the answer.
 _STEP_COUNTS = frozenset({"global_step", "beta1_power", "beta2_power"})
-_MOVING_STATISTICS = ("moving_mean", "moving_variance")
 
 
 class Network(Chain):
@@ -157,7 +156,7 @@ class Trainer:
                     raise PluginError(
                         plugin, hook, f"the network has no parameter {name!r}.{known}"
                     )
-                if name.endswith(_MOVING_STATISTICS):
+                if name.endswith(MOVING_STATISTICS):
                     raise PluginError(
                         plugin, hook, f"{name!r} is a moving statistic: it can't train"
                     )
@@ -360,7 +359,7 @@ def softmax(logits: Array) -> Array:
 
 def describe(trainable: Trainable, parameters: dict[str, ms.Parameter]) -> str:
     """The split in a line: how many parameters train, how many do not."""
-    learned = {n: p for n, p in parameters.items() if not n.endswith(_MOVING_STATISTICS)}
+    learned = {n: p for n, p in parameters.items() if not n.endswith(MOVING_STATISTICS)}
     trained = [p for n, p in learned.items() if n in trainable.names]
     frozen = [p for n, p in learned.items() if n not in trainable.names]
     return (

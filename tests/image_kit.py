@@ -16,14 +16,17 @@ class RecordingReporter:
     """Remembers what it is told."""
 
     def __init__(self) -> None:
+        self.lines: list[str] = []
         self.infos: list[str] = []
         self.warnings: list[str] = []
         self.done = 0
 
     def info(self, message: str) -> None:
+        self.lines.append(message)
         self.infos.append(message)
 
     def warning(self, message: str) -> None:
+        self.lines.append(message)
         self.warnings.append(message)
 
     @contextmanager

@@ -9,14 +9,15 @@ os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 import json
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msft_efficientnet_lite as plugin
 import numpy as np
 import pytest
+from image_kit import RecordingReporter
 from msft_efficientnet_lite import EfficientNetLiteSettings
+from network_kit import names, run
 from reference.drawn import fingerprint, images
 
 from msft_core import Backbone, Context, WeightsError
@@ -26,25 +27,9 @@ REFERENCE = json.loads(
 )
 
 
-class Screen:
-    """A reporter that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def info(self, message: str) -> None:
-        self.lines.append(message)
-
-    warning = info
-
-    @contextmanager
-    def progress(self, *_arguments: Any) -> Any:
-        yield lambda _count: None
-
-
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
-    return Context(3, tmp_path, Screen())
+    return Context(3, tmp_path, RecordingReporter())
 
 
 @pytest.fixture(scope="module")
@@ -62,20 +47,6 @@ def build(context: Context, num_classes: int = 2, **settings: Any) -> Backbone:
     )
     assert backbone is not None
     return backbone
-
-
-def run(stages: Any, head: Any, x: Any) -> Any:
-    import mindspore
-
-    from msft_core.stages import Chain
-
-    network = Chain([*(stage.cell for stage in stages), head])
-    network.set_train(False)
-    return network(mindspore.Tensor(x)).asnumpy()
-
-
-def names(cells: Any) -> list[str]:
-    return [parameter.name for cell in cells for parameter in cell.get_parameters()]
 
 
 def test_the_inputs_are_those_that_the_reference_was_computed_for() -> None:

@@ -10,7 +10,6 @@ import json
 import re
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,10 @@ import msft_resnet as plugin
 import numpy as np
 import pytest
 import safetensors.numpy
+from image_kit import RecordingReporter
 from msft_resnet import ResNetSettings
 from msft_resnet.dialects import DIALECTS, recognise
+from network_kit import names, run
 from pth_writer import write_arrays
 from pydantic import ValidationError
 from reference.drawn import fingerprint, images, resnet50_tensors
@@ -58,25 +59,9 @@ def name_in(dialect: str, key: str) -> str:
     return ".".join([*parts, last])
 
 
-class Screen:
-    """A reporter that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def info(self, message: str) -> None:
-        self.lines.append(message)
-
-    warning = info
-
-    @contextmanager
-    def progress(self, *_arguments: Any) -> Any:
-        yield lambda _count: None
-
-
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
-    return Context(3, tmp_path / "cache", Screen())
+    return Context(3, tmp_path / "cache", RecordingReporter())
 
 
 @pytest.fixture(scope="module")
@@ -114,20 +99,6 @@ def build(context: Context, num_classes: int = 2, **settings: Any) -> Backbone:
     )
     assert backbone is not None
     return backbone
-
-
-def run(stages: Any, head: Any, x: Any) -> Any:
-    import mindspore
-
-    from msft_core.stages import Chain
-
-    network = Chain([*(stage.cell for stage in stages), head])
-    network.set_train(False)
-    return network(mindspore.Tensor(x)).asnumpy()
-
-
-def names(cells: Any) -> list[str]:
-    return [parameter.name for cell in cells for parameter in cell.get_parameters()]
 
 
 def test_the_weights_are_those_that_the_reference_was_computed_for(

@@ -375,6 +375,18 @@ def test_a_strategy_that_changes_its_answer_is_followed(tmp_path: Path) -> None:
     assert changed[0] == changed[1] == {"head.weight", "head.bias", "second.0.weight"}
 
 
+def test_a_strategy_is_asked_once_for_each_epoch(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    class Ask:
+        @hookimpl
+        def select_trainable(self, name: str, epoch: int) -> None:
+            asked.append(epoch)
+
+    run(tmp_path / "run", Ask, training={"epochs": 3})
+    assert asked == [1, 2, 3]
+
+
 def test_an_epoch_of_one_batch_is_said_where_the_batch_is_above_the_image_count(
     tmp_path: Path,
 ) -> None:

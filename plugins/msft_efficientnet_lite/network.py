@@ -13,13 +13,15 @@ from typing import NamedTuple
 from mindspore import Tensor, nn
 
 from msft_core import Reporter, Stage, WeightsError
-from msft_core.stages import Dropout, prefix_names
-from msft_core.weights import draw_head, drop_bookkeeping, load_into, read_checkpoint
+from msft_core.stages import Head, Pool, prefix_names
+from msft_core.weights import drop_bookkeeping, load_into, read_checkpoint
 
 NAME = "efficientnet_lite0"
-HEAD_NAMES = ("classifier.weight", "classifier.bias")
 FEATURES = 1280
 """Numbers that the head classifies by."""
+
+DROPOUT = 0.2
+"""Before the classifier, as in the network's own training."""
 
 EPS = 1e-3
 MOMENTUM = 0.9
@@ -100,35 +102,6 @@ class InvertedResidual(nn.Cell):
         return out
 
 
-class Pool(nn.Cell):
-    """Mean over the image."""
-
-    def construct(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C)."""
-        return x.mean((2, 3))
-
-
-class Head(nn.Cell):
-    """Dropout and a dense layer.
-
-    Args:
-        num_classes: outputs.
-        seed: of the new layer's weights.
-    """
-
-    def __init__(self, num_classes: int, seed: int) -> None:
-        super().__init__()
-        weight, bias = draw_head(num_classes, FEATURES, seed)
-        self.dropout = Dropout(p=0.2)
-        self.classifier = nn.Dense(
-            FEATURES, num_classes, weight_init=Tensor(weight), bias_init=Tensor(bias)
-        )
-
-    def construct(self, x: Tensor) -> Tensor:
-        """Features (N, 1280) to logits (N, num_classes)."""
-        return self.classifier(self.dropout(x))
-
-
 def build(num_classes: int, seed: int = 0) -> tuple[tuple[Stage, ...], Head]:
     """Make the network with random weights.
 
@@ -154,7 +127,9 @@ def build(num_classes: int, seed: int = 0) -> tuple[tuple[Stage, ...], Head]:
     for name, cell in cells.items():
         prefix_names(cell, name)
     cells["pool"] = Pool()
-    return tuple(Stage(name, cell) for name, cell in cells.items()), Head(num_classes, seed)
+    return tuple(Stage(name, cell) for name, cell in cells.items()), Head(
+        FEATURES, num_classes, seed, dropout=DROPOUT
+    )
 
 
 def load(
@@ -186,7 +161,7 @@ def load(
         source=str(path),
         reporter=reporter,
         rename=parameter_name,
-        reset=() if keep_head else HEAD_NAMES,
+        reset=() if keep_head else Head.NAMES,
     )
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 from mindspore import Tensor, nn
 
 from msft_core import Reporter, Stage, WeightsError
-from msft_core.stages import prefix_names
-from msft_core.weights import Checkpoint, draw_head, drop_bookkeeping, load_into
+from msft_core.stages import Head, Pool, prefix_names
+from msft_core.weights import Checkpoint, drop_bookkeeping, load_into
 from msft_resnet.dialects import DIALECTS, Dialect, recognise
 
 NAME = "resnet50"
-HEAD_NAMES = ("classifier.weight", "classifier.bias")
 FEATURES = 2048
 """Numbers that the head classifies by."""
 
@@ -91,34 +90,6 @@ class Bottleneck(nn.Cell):
         return self.relu(out + shortcut)
 
 
-class Pool(nn.Cell):
-    """Mean over the image."""
-
-    def construct(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C)."""
-        return x.mean((2, 3))
-
-
-class Head(nn.Cell):
-    """The dense layer.
-
-    Args:
-        num_classes: outputs.
-        seed: of the new layer's weights.
-    """
-
-    def __init__(self, num_classes: int, seed: int) -> None:
-        super().__init__()
-        weight, bias = draw_head(num_classes, FEATURES, seed)
-        self.classifier = nn.Dense(
-            FEATURES, num_classes, weight_init=Tensor(weight), bias_init=Tensor(bias)
-        )
-
-    def construct(self, x: Tensor) -> Tensor:
-        """Features (N, 2048) to logits (N, num_classes)."""
-        return self.classifier(x)
-
-
 def build(num_classes: int, dialect: Dialect, seed: int = 0) -> tuple[tuple[Stage, ...], Head]:
     """Make the network with random weights.
 
@@ -141,7 +112,7 @@ def build(num_classes: int, dialect: Dialect, seed: int = 0) -> tuple[tuple[Stag
         name = f"layer{number}"
         stages.append(Stage(name, prefix_names(nn.SequentialCell(blocks), name)))
     stages.append(Stage("pool", Pool()))
-    return tuple(stages), Head(num_classes, seed)
+    return tuple(stages), Head(FEATURES, num_classes, seed)
 
 
 def dialect_of(checkpoint: Checkpoint) -> Dialect:
@@ -188,5 +159,5 @@ def load(
         source=str(checkpoint.path),
         reporter=reporter,
         rename=rename,
-        reset=() if keep_head else HEAD_NAMES,
+        reset=() if keep_head else Head.NAMES,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -15,9 +15,6 @@ from msft_core import (
     Trainable,
     hookimpl,
 )
-
-if TYPE_CHECKING:
-    from mindspore import nn
 
 
 class OptimizerSettings(Settings):
@@ -73,7 +70,9 @@ def list_components() -> list[Component]:
 @hookimpl
 def select_trainable(name: str, backbone: Backbone, settings: Settings) -> Trainable | None:
     """The head, and under ``finetune`` the stages before it."""
-    head = _learned(backbone.head)
+    from msft_core.stages import learned_names  # imports MindSpore
+
+    head = learned_names(backbone.head)
     if isinstance(settings, FreezeSettings):
         return settings.trainable(ParameterGroup(head))
     if isinstance(settings, FinetuneSettings):
@@ -83,15 +82,11 @@ def select_trainable(name: str, backbone: Backbone, settings: Settings) -> Train
 
 def _decaying(backbone: Backbone, decay: float) -> list[ParameterGroup]:
     """A group for each stage with parameters; the one before the head has rate factor ``decay``."""
-    names = [_learned(stage.cell) for stage in backbone.stages]
+    from msft_core.stages import learned_names
+
+    names = [learned_names(stage.cell) for stage in backbone.stages]
     groups, factor = [], 1.0
     for of_stage in reversed([n for n in names if n]):
         factor *= decay
         groups.append(ParameterGroup(of_stage, factor))
     return groups[::-1]
-
-
-def _learned(cell: nn.Cell) -> tuple[str, ...]:
-    # trainable_params() would not do: it asks requires_grad, which the run sets.
-    names = (parameter.name for parameter in cell.get_parameters())
-    return tuple(name for name in names if not name.endswith(("moving_mean", "moving_variance")))

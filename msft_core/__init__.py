@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from msft_core.types import Context as Context
     from msft_core.types import DatasetSplits as DatasetSplits
     from msft_core.types import EpochRecord as EpochRecord
+    from msft_core.types import FeatureExtractor as FeatureExtractor
     from msft_core.types import ImageBatch as ImageBatch
     from msft_core.types import ImageTable as ImageTable
     from msft_core.types import NameOrFile as NameOrFile
@@ -45,9 +46,9 @@ _ERRORS = """
     DataError DeviceError DownloadError MsftError PluginError TrainingError UsageError WeightsError
 """
 _TYPES = """
-    Backbone Best Component Context DatasetSplits EpochRecord ImageBatch ImageTable NameOrFile
-    OptimizerSpec ParameterGroup Predictions Preprocessing Reporter Run RunReport Settings Stage
-    Trainable
+    Backbone Best Component Context DatasetSplits EpochRecord FeatureExtractor ImageBatch
+    ImageTable NameOrFile OptimizerSpec ParameterGroup Predictions Preprocessing Reporter Run
+    RunReport Settings Stage Trainable
 """
 _HOME = {
     "RunConfig": "config",

@@ -18,11 +18,13 @@ class Findings:
         splits: what can be trained on.
         skipped: a line of ``skipped.jsonl`` for each image left out: split, id, path, reason.
         twins: pairs (train id, val id) of images with the same bytes.
+        digests: for "train" and "val", the hash of each image's bytes, in the order of the split.
     """
 
     splits: DatasetSplits
     skipped: tuple[dict[str, Any], ...]
     twins: tuple[tuple[str, str], ...]
+    digests: dict[str, tuple[str, ...]]
 
 
 def check_splits(splits: DatasetSplits, *, workers: int, reporter: Reporter) -> Findings:
@@ -53,7 +55,8 @@ def check_splits(splits: DatasetSplits, *, workers: int, reporter: Reporter) -> 
     if not kept.val.ids:
         raise DataError(f"no validation image decodes.{first}")
     twins = images.duplicates_between(kept.train, checks["train"], kept.val, checks["val"])
-    return Findings(kept, skipped, twins)
+    digests = {name: check.digests for name, check in checks.items()}
+    return Findings(kept, skipped, twins, digests)
 
 
 def require_contract(splits: object, plugin: str) -> DatasetSplits:

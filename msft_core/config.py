@@ -42,6 +42,12 @@ class TrainingSettings(Settings):
     batch_size: int = Field(24, ge=1, description="images a step")
     seed: int = Field(0, ge=0, lt=2**32, description="decides the head, the order and the views")
     drop_remainder: bool = Field(False, description="leave out the last, smaller batch")
+    views: int = Field(
+        4,
+        ge=0,
+        description="views of each training image whose frozen part is computed once and stored; "
+        "0: nothing is stored, and each epoch has new views",
+    )
 
 
 class DataSettings(Settings):
@@ -74,10 +80,19 @@ class RuntimeSettings(Settings):
     )
 
 
+class CacheSettings(Settings):
+    """``cache.*``: what frozen stages gave, kept on disk between runs."""
+
+    limit_gb: float = Field(
+        10.0, ge=0, description="greatest size of all stored features, in units of 10^9 bytes"
+    )
+
+
 SECTIONS: dict[str, type[Settings]] = {
     "training": TrainingSettings,
     "data": DataSettings,
     "runtime": RuntimeSettings,
+    "cache": CacheSettings,
 }
 _CHOICES: tuple[Kind, ...] = ("dataset", "backbone", "strategy")
 _MANY: tuple[Kind, ...] = ("callback", "metric", "extractor")
@@ -109,6 +124,7 @@ class RunConfig(BaseModel):
     training: TrainingSettings
     data: DataSettings
     runtime: RuntimeSettings
+    cache: CacheSettings
     callback: dict[str, Settings]
     metric: dict[str, Settings]
     extractor: dict[str, Settings]
@@ -129,6 +145,12 @@ class RunConfig(BaseModel):
     def enabled(self, kind: Kind, name: str) -> bool:
         """Whether a callback, metric or extractor is switched on."""
         return bool(self.settings(kind, name).enabled)
+
+    def extractor_settings(self, components: Sequence[Component]) -> Settings:
+        """Those of the enabled extractor among a plugin's components; none where it has none."""
+        names = [c.name for c in components if c.kind == "extractor"]
+        enabled = [self.extractor[name] for name in names if self.enabled("extractor", name)]
+        return enabled[0] if enabled else Settings()
 
     def to_mapping(self) -> dict[str, Any]:
         """The configuration as TOML has it; resolving that again gives an equal one."""
@@ -235,6 +257,9 @@ def resolve(raw: Mapping[str, Any], plugins: Plugins) -> RunConfig:
         values[kind] = _choose(kind, raw.get(kind, {}), plugins, problems)
     for kind in _MANY:
         values[kind] = _settle_all(kind, raw.get(kind, {}), plugins, problems)
+    extractors = [name for name, s in values["extractor"].items() if s and s.enabled]
+    if len(extractors) > 1:
+        problems.append(f"only one extractor may be enabled, not {' and '.join(extractors)}.")
     if problems:
         raise UsageError("\n".join(dict.fromkeys(problems)))
     return RunConfig.model_construct(**values)

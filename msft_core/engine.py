@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msft_core import config as configuration
 from msft_core.cache import cache_dir
 from msft_core.config import RunConfig
-from msft_core.errors import DataError, MsftError
+from msft_core.errors import DataError, MsftError, PluginError
 from msft_core.interrupt import Interrupts
 from msft_core.plugins import Plugins, first_line
 from msft_core.reporter import console_reporter
 from msft_core.runfolder import RunFolder, unused_name, write_text
-from msft_core.types import Context, DatasetSplits, EpochRecord, Kind, Reporter, RunReport
+from msft_core.types import (
+    Context,
+    DatasetSplits,
+    EpochRecord,
+    FeatureExtractor,
+    Kind,
+    Reporter,
+    RunReport,
+)
 
 if TYPE_CHECKING:
+    from msft_core.checking import Findings
     from msft_core.pipeline import Pipeline
     from msft_core.runstate import RunState
     from msft_core.runtime import Runtime
@@ -83,12 +94,15 @@ def run(
         # 7: the dataset, every image of it checked.
         context = Context(settled.training.seed, cache_dir(), reporter)
         splits, owner = asker.ask("build_dataset", "dataset", context=context)
-        splits, skipped = _checked(require_contract(splits, owner), settled, workers, reporter)
+        found = _checked(require_contract(splits, owner), settled, workers, reporter)
+        splits = found.splits
         _introduce(splits, reporter)
 
         # 8: the backbone with its weights and a new head, and what trains at first.
         import mindspore
 
+        from msft_core.feed import Feed
+        from msft_core.store import FeatureStore
         from msft_core.training import Trainer
 
         mindspore.set_seed(settled.training.seed)
@@ -96,18 +110,30 @@ def run(
         backbone, owner = asker.ask(
             "build_backbone", "backbone", num_classes=classes, context=context
         )
-        trainer = Trainer(backbone, owner, classes, device)
+        trainer = Trainer(backbone, owner, classes, device, reporter.info)
         interrupts.install()
         reporter.info(f"Backbone {backbone.name}, weights: {backbone.weights}")
-        pipelines = _pipelines(splits, trainer, settled, device, workers, reporter)
-        strategy = _Strategy(asker, trainer, settled, pipelines["train"].steps(), reporter)
-        strategy.apply(1)
+        images = _images(splits, trainer, settled, device, workers, reporter)
+        feed = Feed(
+            trainer,
+            images,
+            found.digests,
+            views=_stored_views(settled, reporter),
+            epochs=settled.training.epochs,
+            description=_features_of(settled, device, asker, trainer),
+            store=FeatureStore(cache_dir() / "features", round(settled.cache.limit_gb * 1e9)),
+            graph=device.graph or device.may_compile,
+            ask_extractor=partial(asker.extractor, context=context),
+            reporter=reporter,
+        )
+        strategy = _Strategy(asker, trainer, images["train"].steps(), settled, reporter)
+        strategy.select(1)
 
         # The run begins: all of the above stands in its folder, which takes its name.
         write_text(folder.path / "config.toml", settled.to_toml())
         folder.write_json("environment.json", _environment(settled, device, asker, splits, trainer))
         folder.write_json("classes.json", list(splits.classes))
-        folder.write_lines("skipped.jsonl", skipped)
+        folder.write_lines("skipped.jsonl", found.skipped)
         folder.commit()
         if_refused.pop_all()
         reporter.info(f"Run folder {folder.path}")
@@ -119,7 +145,7 @@ def run(
             run_folder=folder,
             splits=splits,
             trainer=trainer,
-            pipelines=pipelines,
+            feed=feed,
             plugins=loaded,
             reporter=reporter,
             interrupts=interrupts,
@@ -131,11 +157,12 @@ def _train_to_the_end(state: RunState, strategy: _Strategy, interrupts: Interrup
     """Steps 9 and 10, whatever happens in between."""
     error: BaseException | None = None
     try:
+        state.feed.follow()
         state.call("on_run_start")
         # 9: the epochs.
         for epoch in range(1, state.config.training.epochs + 1):
-            if epoch > 1:  # the first was asked for in step 8
-                strategy.apply(epoch)
+            if epoch > 1 and strategy.select(epoch):  # the first was asked for in step 8
+                state.feed.follow()
             _one_epoch(epoch, state, interrupts)
             if state.stop_reason:
                 state.reporter.info(f"Stopped after epoch {epoch}: {state.stop_reason}")
@@ -153,6 +180,7 @@ def _train_to_the_end(state: RunState, strategy: _Strategy, interrupts: Interrup
         state.reporter.warning(str(failure))
         if error is None:
             error, report = failure, replace(report, status="failed", reason=str(failure))
+    state.feed.close()
     if isinstance(error, KeyboardInterrupt):
         raise KeyboardInterrupt(report) from None
     if error is not None:
@@ -165,7 +193,10 @@ def _train_to_the_end(state: RunState, strategy: _Strategy, interrupts: Interrup
 
 
 def _one_epoch(epoch: int, state: RunState, interrupts: Interrupts) -> None:
-    epochs, train = state.config.training.epochs, state.pipelines["train"]
+    epochs = state.config.training.epochs
+    with interrupts.held():
+        state.feed.prepare("train", epoch, interrupts.check)
+    train = state.feed.pipeline("train")
     started = time.perf_counter()
     label = f"epoch {epoch}/{epochs}"
     with interrupts.held(), state.reporter.progress(label, train.steps(), "steps") as advance:
@@ -209,30 +240,52 @@ class _Asker:
             self._reporter.info(f"{hook} is answered by plugin {plugin!r}, in its owner's place.")
         return answer, plugin
 
+    def extractor(
+        self, prefix: Any, example: Any, context: Context
+    ) -> tuple[FeatureExtractor, str] | None:
+        """The first answer to ``build_feature_extractor``, and the plugin it came from."""
+        from msft_core import runtime
+
+        hook = "build_feature_extractor"
+        for plugin in self.plugins.names_with(hook, self._config.enabled):
+            runtime.release_onednn(os.environ)
+            settings = self._config.extractor_settings(self.plugins.components_of(plugin))
+            answer = self.plugins.call_one(
+                hook, plugin, prefix=prefix, example=example, settings=settings, context=context
+            )
+            if isinstance(answer, FeatureExtractor):
+                return answer, plugin
+            if answer is not None:
+                what = type(answer).__name__
+                raise PluginError(plugin, hook, f"gave {what}, not a FeatureExtractor")
+        return None
+
 
 class _Strategy:
     """What trains, asked before each epoch; the trainer hears of it where it has changed."""
 
     def __init__(
-        self, asker: _Asker, trainer: Trainer, config: RunConfig, steps: int, reporter: Reporter
+        self, asker: _Asker, trainer: Trainer, steps: int, config: RunConfig, reporter: Reporter
     ) -> None:
-        self._asker, self._trainer, self._reporter = asker, trainer, reporter
-        self._config, self._steps = config, steps
+        self._asker, self._trainer, self._steps = asker, trainer, steps
+        self._config, self._reporter = config, reporter
         self._current: Any = None
 
-    def apply(self, epoch: int) -> None:
-        """Ask, and make the training step anew where the answer is a new one."""
+    def select(self, epoch: int) -> bool:
+        """Ask, and make the training step anew where the answer is a new one; say whether."""
         from msft_core.training import describe
 
         backbone = self._trainer.backbone
         answer, plugin = self._asker.ask(
             "select_trainable", "strategy", backbone=backbone, epoch=epoch
         )
-        if answer != self._current:
-            self._trainer.select(answer, plugin, self._steps, self._config.training.epochs)
-            self._current = answer
-            counts = describe(answer, self._trainer.parameters)
-            self._reporter.info(f"Strategy {self._config.strategy.name}: {counts}")
+        if answer == self._current:
+            return False
+        self._trainer.select(answer, plugin, self._steps, self._config.training.epochs)
+        self._current = answer
+        counts = describe(answer, self._trainer.parameters)
+        self._reporter.info(f"Strategy {self._config.strategy.name}: {counts}")
+        return True
 
 
 def _raw(config: Mapping[str, Any] | RunConfig | str | Path) -> dict[str, Any]:
@@ -250,7 +303,7 @@ def _default_folder(config: RunConfig) -> Path:
 
 def _checked(
     splits: DatasetSplits, config: RunConfig, workers: int, reporter: Reporter
-) -> tuple[DatasetSplits, Sequence[Mapping[str, Any]]]:
+) -> Findings:
     """Leave out what does not decode, unless that is to be an error, and say so."""
     from msft_core.checking import check_splits
 
@@ -272,7 +325,7 @@ def _checked(
             f"{len(found.twins)} validation images are training images too ({of_val} is "
             f"{of_train}): the accuracy will look better than it is."
         )
-    return found.splits, found.skipped
+    return found
 
 
 def _introduce(splits: DatasetSplits, reporter: Reporter) -> None:
@@ -285,7 +338,7 @@ def _introduce(splits: DatasetSplits, reporter: Reporter) -> None:
     )
 
 
-def _pipelines(
+def _images(
     splits: DatasetSplits,
     trainer: Trainer,
     config: RunConfig,
@@ -326,6 +379,40 @@ def _pipelines(
         "train": make(splits.train, as_trained),
         "evaluate train": make(splits.train, as_evaluated),
         "val": make(splits.val, as_trained if data.augment_validation else as_evaluated),
+    }
+
+
+def _stored_views(config: RunConfig, reporter: Reporter) -> int:
+    """How many views of each training image have their features stored."""
+    why = ""
+    if config.training.views and config.data.pipeline == "mindspore":
+        why = "data.pipeline=mindspore gives views that are not the same in each run"
+    elif config.training.views and config.runtime.sink:
+        why = "runtime.sink=true feeds images, a whole epoch at once"
+    if why:
+        reporter.info(f"Features of frozen stages are not stored: {why}.")
+    views = 0 if why else config.training.views
+    enabled = [name for name in config.extractor if config.enabled("extractor", name)]
+    if enabled and not views:
+        reporter.warning(f"extractor {enabled[0]} is not used, since features are not stored.")
+    return views
+
+
+def _features_of(
+    config: RunConfig, device: Runtime, asker: _Asker, trainer: Trainer
+) -> dict[str, Any]:
+    """What features depend on, besides the stages, their weights and the extractor."""
+    from msft_core import runtime
+
+    versions = {i.name: i.version for i in asker.plugins.infos}
+    decide = ("msft", "mindspore", "pillow")
+    return {
+        "backbone": config.backbone.name,
+        "settings": config.backbone.settings.model_dump(mode="json"),
+        "plugin": f"{trainer.plugin} {versions.get(trainer.plugin, '')}",
+        "dialect": trainer.backbone.dialect,
+        "device": device.device,
+        "versions": {n: v for n, v in runtime.versions().items() if n in decide},
     }
 
 

@@ -20,11 +20,15 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from mindspore import nn
+
     from msft_core.types import (
+        Array,
         Backbone,
         Component,
         Context,
         DatasetSplits,
+        FeatureExtractor,
         Predictions,
         Run,
         RunReport,
@@ -121,6 +125,36 @@ def select_trainable(
     Raises: reported as this plugin's failure.
 
     Since: 0.1.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def build_feature_extractor(
+    prefix: nn.Cell, example: Array, settings: Settings, context: Context
+) -> FeatureExtractor | None:
+    """Run the frozen prefix of a backbone on another engine.
+
+    Called: of each plugin that has no extractor component or one enabled, whenever the frozen
+    stages are others than before; the first answer that is not None wins, else MindSpore computes.
+    Be quick: what is slow belongs in the first call of the extractor's ``compute``, which never
+    comes where everything is stored already.
+
+    Args:
+        prefix: the frozen stages as one Cell in evaluation mode, from one tensor to one tensor.
+        example: float32 (N, 3, size, size), images as the prefix gets them. Every later call has
+            this shape: the core pads the last batch.
+        settings: of the plugin's enabled extractor component; plain ``Settings`` where it has
+            none.
+        context: seed, cache folder, reporter.
+
+    Returns: the extractor, or None to leave it to others. Its outputs for ``example`` are compared
+    with MindSpore's before they are used; beyond its own tolerance it is refused.
+
+    Raises: ``UsageError`` with a message for the user. Anything else is reported as this plugin's
+    failure.
+
+    Since: 0.2.
     """
     raise NotImplementedError
 

@@ -23,15 +23,16 @@ from msft_core.types import Array, ImageTable, Preprocessing
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Images ready for the network.
+    """What the network is fed with.
 
     Args:
-        images: float32 (N, 3, size, size), normalised.
+        inputs: normalised images, float32 (N, 3, size, size), or what its frozen stages gave for
+            them, (N, ...).
         labels: int32 (N,).
         rows: int64 (N,), row of the table each image came from.
     """
 
-    images: Array
+    inputs: Array
     labels: Array
     rows: Array
 
@@ -48,6 +49,7 @@ class Recipe:
         shuffle: a new order each epoch.
         drop_remainder: leave out the last, smaller batch.
         workers: decoding threads; 0 decodes in the caller's.
+        views: an epoch shows the view ``epoch mod views``; 0 for a new one each epoch.
     """
 
     preprocessing: Preprocessing
@@ -57,6 +59,7 @@ class Recipe:
     shuffle: bool
     drop_remainder: bool
     workers: int
+    views: int = 0
 
 
 class Pipeline(Protocol):
@@ -87,16 +90,26 @@ class KeyedPipeline:
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """See ``Pipeline``."""
-        size = self.recipe.batch_size
-        rows = self.order(number)
-        portions = [rows[i * size : (i + 1) * size] for i in range(self.steps())]
+        yield from self.batches(self.portions(number), number)
+
+    def portions(self, number: int) -> list[Array]:
+        """int64 (n,) each: the rows of each batch of an epoch."""
+        size, rows = self.recipe.batch_size, _order(len(self._labels), self.recipe, number)
+        return [rows[i * size : (i + 1) * size] for i in range(self.steps())]
+
+    def batches(self, portions: Sequence[Array], number: int) -> Iterator[Batch]:
+        """A batch for each portion of rows, as an epoch shows them."""
         for portion, pixels in zip(portions, self._views(portions, number), strict=True):
             normalised = images.normalise(np.stack(pixels), self.recipe.preprocessing)
-            yield Batch(normalised, self._labels[portion], portion)
+            yield Batch(normalised, self.labels(portion), portion)
 
-    def order(self, number: int) -> Array:
-        """int64 (N,): the rows in the order of an epoch."""
-        return _order(len(self._labels), self.recipe, number)
+    def labels(self, rows: Array) -> Array:
+        """int32 (n,): the classes of rows."""
+        return self._labels[rows]
+
+    def view_number(self, number: int) -> int:
+        """Which augmentation an epoch shows."""
+        return number % self.recipe.views if self.recipe.views else number
 
     def view(self, row: int, number: int) -> Array:
         """uint8 (size, size, 3): one image as an epoch shows it."""
@@ -109,7 +122,7 @@ class KeyedPipeline:
             recipe.augmentation,
             seed=recipe.seed,
             image_id=self.table.ids[row],
-            view=number,
+            view=self.view_number(number),
         )
 
     def _views(self, portions: Sequence[Array], number: int) -> Iterator[list[Array]]:

@@ -31,6 +31,7 @@ hookimpl = pluggy.HookimplMarker("msft")
 # Callbacks, metrics and extractors are switched by their own `enabled`; a hook of a plugin whose
 # components of that kind are all switched off is not called.
 _KIND_OF_HOOK: dict[str, Kind] = {
+    "build_feature_extractor": "extractor",
     "compute_metrics": "metric",
     "on_run_start": "callback",
     "on_epoch_end": "callback",
@@ -266,6 +267,10 @@ class Plugins:
         for info in self.broken:
             message += f"\nPlugin {info.name!r} could not be loaded: {info.problem}"
         raise UsageError(message)
+
+    def components_of(self, plugin: str) -> tuple[Component, ...]:
+        """What a plugin offers."""
+        return self._infos[plugin].components
 
     def owner(self, kind: Kind, name: str) -> str:
         """Name of the plugin that offers a component."""

@@ -13,8 +13,9 @@ import numpy as np
 from msft_core import images
 from msft_core.config import RunConfig
 from msft_core.errors import MsftError, PluginError
+from msft_core.feed import Feed
 from msft_core.interrupt import Interrupts
-from msft_core.pipeline import Batch, Pipeline
+from msft_core.pipeline import Batch
 from msft_core.plugins import Plugins
 from msft_core.runfolder import RunFolder
 from msft_core.training import Trainer, mean_loss, softmax
@@ -41,7 +42,7 @@ class RunState:
         run_folder: already under its final name.
         splits: checked.
         trainer: holds the backbone.
-        pipelines: batches of "train" as trained on, and of both splits as evaluated
+        feed: batches of "train" as trained on, and of both splits as evaluated
             ("evaluate train", "val").
         plugins: whose hooks are called.
         reporter: for progress of an evaluation.
@@ -55,13 +56,13 @@ class RunState:
         run_folder: RunFolder,
         splits: DatasetSplits,
         trainer: Trainer,
-        pipelines: Mapping[str, Pipeline],
+        feed: Feed,
         plugins: Plugins,
         reporter: Reporter,
         interrupts: Interrupts,
     ) -> None:
         self.config, self.splits, self.backbone = config, splits, trainer.backbone
-        self.reporter, self.trainer, self.pipelines = reporter, trainer, pipelines
+        self.reporter, self.trainer, self.feed = reporter, trainer, feed
         self.best: Best | None = None
         self.stop_reason: str | None = None
         self._run_folder, self._plugins, self._interrupts = run_folder, plugins, interrupts
@@ -112,7 +113,7 @@ class RunState:
         """See ``Run``."""
         table = self._table(split)
         if split == "train":
-            batches = self.pipelines["train"].epoch(1)
+            batches = self.feed.images("train").epoch(1)
             return self._collect(table, batches, count)
         # Evenly spaced, since a split is sorted by class.
         rows = np.unique(np.linspace(0, len(table.ids) - 1, min(count, len(table.ids))).round())
@@ -169,6 +170,7 @@ class RunState:
         """Put the best checkpoint's values into the network."""
         assert self.best is not None
         self.trainer.load(self.best.path)
+        self.feed.follow()
         self.forget()
 
     def begin_epoch_end(self, record: EpochRecord) -> None:
@@ -193,8 +195,11 @@ class RunState:
     def _predict(self, split: str) -> tuple[Predictions, float]:
         if split not in self._predicted:
             table, size = self._table(split), self.config.training.batch_size
-            pipeline = self.pipelines["val" if split == "val" else "evaluate train"]
+            name = "val" if split == "val" else "evaluate train"
             epoch = max(1, len(self._history))
+            with self._interrupts.held():
+                self.feed.prepare(name, epoch, self._interrupts.check)
+            pipeline = self.feed.pipeline(name)
             rows, logits = [], []
             total = min(pipeline.steps() * size, len(table.ids))
             progress = self.reporter.progress(f"evaluating {split}", total, "images")
@@ -221,7 +226,7 @@ class RunState:
     def _collect(self, table: Any, batches: Iterator[Batch], count: int) -> ImageBatch:
         pixels, rows = [], []
         for batch in batches:
-            pixels.append(images.denormalise(batch.images, self.backbone.preprocessing))
+            pixels.append(images.denormalise(batch.inputs, self.backbone.preprocessing))
             rows.append(batch.rows)
             if sum(len(r) for r in rows) >= count:
                 break

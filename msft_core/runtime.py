@@ -22,6 +22,7 @@ from msft_core.types import Reporter
 # that it may use.
 _SLOW_AVX512_FROM, _SLOW_AVX512_BEFORE = (2, 9), (2, 11)
 _ONEDNN_CAP = ("ONEDNN_MAX_CPU_ISA", "AVX2")
+_onednn: dict[str, bool] = {"capped": False, "released": False}
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,13 @@ class Runtime:
         device: cpu, gpu or ascend.
         graph: compile steps into graphs; else PyNative.
         sink: feed whole epochs to the device at once.
+        may_compile: even where ``graph`` is not chosen, compile what gains by it.
     """
 
     device: str
     graph: bool
     sink: bool
+    may_compile: bool = False
 
 
 def prepare(settings: RuntimeSettings, reporter: Reporter) -> Runtime:
@@ -56,6 +59,7 @@ def prepare(settings: RuntimeSettings, reporter: Reporter) -> Runtime:
         device=device,
         graph=settings.mode == "graph" or (settings.mode == "auto" and device != "cpu"),
         sink=(device != "cpu") if settings.sink is None else settings.sink,
+        may_compile=settings.mode != "pynative",
     )
     if runtime.sink and device == "cpu":
         raise DeviceError("runtime.sink = true: MindSpore has no dataset sink mode on a CPU.")
@@ -69,11 +73,29 @@ def guard_onednn(environment: MutableMapping[str, str], reporter: Reporter) -> b
     Returns: whether the variable was set; a user's own value stays.
     """
     variable, value = _ONEDNN_CAP
-    if variable in environment or not (mindspore_is_slow_with_avx512() and cpu_has_avx512()):
+    if variable in environment or _onednn["released"]:
+        return False
+    if not (mindspore_is_slow_with_avx512() and cpu_has_avx512()):
         return False
     environment[variable] = value
+    _onednn["capped"] = True
     reporter.info(f"{variable}={value} is set: this MindSpore is slow with AVX-512.")
     return True
+
+
+def release_onednn(environment: MutableMapping[str, str]) -> None:
+    """Take the variable back, for engines that carry a oneDNN of their own.
+
+    MindSpore's reads it at its first convolution and never again; so one is run first. A user's
+    own value stays.
+    """
+    if _onednn["capped"]:
+        import mindspore as ms
+        from mindspore import ops
+
+        ops.conv2d(ms.ops.ones((1, 1, 3, 3)), ms.ops.ones((1, 1, 3, 3))).asnumpy()
+        environment.pop(_ONEDNN_CAP[0], None)
+        _onednn.update(capped=False, released=True)
 
 
 def mindspore_is_slow_with_avx512(version: str | None = None) -> bool:

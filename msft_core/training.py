@@ -18,7 +18,7 @@ from mindspore import nn, ops
 
 from msft_core.errors import PluginError, TrainingError
 from msft_core.pipeline import Batch, Pipeline
-from msft_core.plugins import suggest
+from msft_core.plugins import first_line, suggest
 from msft_core.runfolder import write_atomically
 from msft_core.runtime import Runtime
 from msft_core.stages import MOVING_STATISTICS, Chain
@@ -92,16 +92,28 @@ class Trainer:
         plugin: which plugin made it, for messages.
         num_classes: outputs expected of the head.
         runtime: graph or PyNative, sink mode.
+        say: where a line for the user goes.
 
     Raises:
         PluginError: the backbone breaks the contract.
     """
 
-    def __init__(self, backbone: Backbone, plugin: str, num_classes: int, runtime: Runtime) -> None:
-        self.backbone, self._plugin, self._num_classes = backbone, plugin, num_classes
+    def __init__(
+        self,
+        backbone: Backbone,
+        plugin: str,
+        num_classes: int,
+        runtime: Runtime,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self._say = say
+        self.backbone, self.plugin, self._num_classes = backbone, plugin, num_classes
         self._runtime = runtime
         self.parameters = _owned_parameters(backbone, plugin)
         self.network = Network([*(stage.cell for stage in backbone.stages), backbone.head])
+        self.frozen_stages = 0
+        """How many leading stages give the same for the same image all the time."""
+        self._start = 0
         self._rates: list[float] = []
         self._optimizer: Any = None
         self._step: Callable[..., Any] | None = None
@@ -131,6 +143,8 @@ class Trainer:
             if trainable.batch_norm == "frozen_eval"
             else ()
         )
+        self.frozen_stages = self._stages_that_stay(trainable)
+        self.enter_at(0)
         self._rates = Schedule(trainable.optimizer, steps_per_epoch, epochs).rates()
         old = {} if self._optimizer is None else self._optimizer.parameters_dict()
         self._optimizer = self._make_optimizer(trainable)
@@ -140,7 +154,23 @@ class Trainer:
         ):
             if name in slots and name in old:
                 slots[name].set_data(old[name].value())
-        self._step = self._make_step(trainable)
+
+    def _stages_that_stay(self, trainable: Trainable) -> int:
+        if trainable.batch_norm == "batch":  # then frozen stages run in training mode
+            return 0
+        cells = [stage.cell for stage in self.backbone.stages]
+        trains = (any(p.requires_grad for p in cell.get_parameters()) for cell in cells)
+        return next((i for i, does in enumerate(trains) if does), len(cells))
+
+    def enter_at(self, stage: int) -> None:
+        """Say what batches hold: images (0), or what the stages before this one gave for them."""
+        self._start, self._step, self._answer = stage, None, None
+
+    def prefix(self, stages: int) -> Chain:
+        """The first so many stages as one Cell in evaluation mode."""
+        chain = Chain([stage.cell for stage in self.backbone.stages[:stages]])
+        chain.set_train(False)
+        return chain
 
     def _check(self, trainable: Trainable, plugin: str) -> None:
         hook = "select_trainable"
@@ -182,8 +212,8 @@ class Trainer:
             return nn.Momentum(groups, learning_rate=self._rates, momentum=spec.momentum)
         return nn.Adam(groups, learning_rate=self._rates)
 
-    def _make_step(self, trainable: Trainable) -> Callable[..., Any]:
-        parts = list(self.network.parts)
+    def _make_step(self) -> Callable[..., Any]:
+        parts = list(self.network.parts)[self._start :]
         cut = next(
             (
                 i
@@ -200,13 +230,25 @@ class Trainer:
 
         gradient = ms.value_and_grad(loss_of, None, optimizer.parameters, has_aux=True)
 
-        def step(images: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
-            features = prefix(images) if cut else images
+        def step(inputs: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
+            features = prefix(inputs) if cut else inputs
             (loss, logits), gradients = gradient(features, labels)
             optimizer(gradients)
             return loss, logits
 
-        return ms.jit(step) if self._runtime.graph else step
+        return self._compiled(step)
+
+    @property
+    def _graph(self) -> bool:
+        """Whether to compile: on a CPU it pays where only the head is left, a step of which takes
+        0.25 ms then and 25 ms in PyNative; a whole network is as fast either way."""
+        only_head = self._start == len(self.backbone.stages)
+        return self._runtime.graph or (self._runtime.may_compile and only_head)
+
+    def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        if self._runtime.graph:
+            return ms.jit(function)
+        return compiled_if_possible(function, self._say) if self._graph else function
 
     # Training and asking
 
@@ -223,13 +265,15 @@ class Trainer:
         Raises:
             TrainingError: the loss is not a number.
         """
-        assert self._step is not None, "select() comes first"
+        assert self._optimizer is not None, "select() comes first"
         self.network.set_train(True)
-        if self._runtime.sink:
+        if self._step is None:
+            self._step = self._make_step()
+        if self._runtime.sink and self._start == 0:
             return self._train_epoch_sunk(pipeline, epoch)
         total, count, steps = 0.0, 0, 0
         for batch in pipeline.epoch(epoch):
-            answer = self._step(ms.Tensor(batch.images), ms.Tensor(batch.labels))[1]
+            answer = self._step(ms.Tensor(batch.inputs), ms.Tensor(batch.labels))[1]
             logits = self._checked(answer.asnumpy(), len(batch.labels))
             # Not the step's own loss: on a CPU its last bit varies from call to call, though the
             # logits and the gradients do not.
@@ -264,7 +308,7 @@ class Trainer:
         """The network's answers in evaluation mode: each batch with its logits, float32 (N, K).
 
         Args:
-            batches: of images.
+            batches: of what ``enter_at`` said.
             batch_size: of all but the last; a graph is compiled for one shape, so the last is
                 padded to it there.
 
@@ -273,23 +317,23 @@ class Trainer:
         """
         self.network.set_train(False)
         if self._answer is None:
-            network = self.network
+            network = Chain(list(self.network.parts)[self._start :])
 
-            def answer(images: ms.Tensor) -> ms.Tensor:
-                return network(images)
+            def answer(inputs: ms.Tensor) -> ms.Tensor:
+                return network(inputs)
 
-            self._answer = ms.jit(answer) if self._runtime.graph else answer
+            self._answer = self._compiled(answer)
         for batch in batches:
-            images, count = batch.images, len(batch.labels)
-            if self._runtime.graph and count < batch_size:
-                images = np.concatenate([images, np.repeat(images[-1:], batch_size - count, 0)])
-            answers = self._answer(ms.Tensor(images)).asnumpy().astype(np.float32)[:count]
+            inputs, count = batch.inputs, len(batch.labels)
+            if self._graph:
+                inputs = padded(inputs, batch_size)
+            answers = self._answer(ms.Tensor(inputs)).asnumpy().astype(np.float32)[:count]
             yield batch, self._checked(answers, count)
 
     def _checked(self, logits: Array, count: int) -> Array:
         if logits.shape != (count, self._num_classes):
             raise PluginError(
-                self._plugin,
+                self.plugin,
                 "build_backbone",
                 f"the network gives {logits.shape} for {count} images and "
                 f"{self._num_classes} classes",
@@ -340,6 +384,32 @@ def _cells_in_evaluation_mode(backbone: Backbone, trained: frozenset[str]) -> It
                 p.name in trained for p in part.get_parameters(expand=False)
             ):
                 yield part
+
+
+def compiled_if_possible(
+    function: Callable[..., Any], say: Callable[[str], None]
+) -> Callable[..., Any]:
+    """The function in graph mode; in PyNative, after a line, where it does not compile."""
+    compiled = ms.jit(function)
+
+    def call(*arguments: Any) -> Any:
+        nonlocal compiled
+        try:
+            return compiled(*arguments)
+        except Exception as error:
+            if compiled is function:
+                raise
+            say(f"This network runs in PyNative, since it does not compile: {first_line(error)}")
+            compiled = function
+            return function(*arguments)
+
+    return call
+
+
+def padded(inputs: Array, count: int) -> Array:
+    """(n, ...) to (count, ...): the last one is repeated."""
+    missing = count - len(inputs)
+    return inputs if missing <= 0 else np.concatenate([inputs, np.repeat(inputs[-1:], missing, 0)])
 
 
 def mean_loss(logits: Array, labels: Array) -> float:

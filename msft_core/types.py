@@ -234,6 +234,24 @@ class Trainable:
         return frozenset(name for group in self.groups for name in group.names)
 
 
+@dataclass(frozen=True)
+class FeatureExtractor:
+    """The frozen prefix of a backbone on another engine.
+
+    Args:
+        compute: from images, float32 of the shape that the plugin was shown, to what the prefix
+            gives for them.
+        description: engine, version and precision, all that its values depend on: stored outputs
+            of another description are not used.
+        tolerance: greatest difference from MindSpore's own output that the precision explains:
+            the Euclidean norm of an image's difference by that of its output.
+    """
+
+    compute: Callable[[Array], Array]
+    description: str
+    tolerance: float
+
+
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """The network's answers on a split.

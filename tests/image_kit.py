@@ -20,6 +20,7 @@ class RecordingReporter:
         self.infos: list[str] = []
         self.warnings: list[str] = []
         self.done = 0
+        self.totals: list[tuple[str, int | None]] = []
 
     def info(self, message: str) -> None:
         self.lines.append(message)
@@ -33,6 +34,7 @@ class RecordingReporter:
     def progress(
         self, description: str, total: int | None = None, unit: str = ""
     ) -> Iterator[Callable[[int], None]]:
+        self.totals.append((description, total))
         yield self.advance
 
     def advance(self, count: int) -> None:

@@ -26,7 +26,7 @@ TABLE = tiny.table(8)
 
 
 def by_row(batches: list[Batch]) -> dict[int, np.ndarray]:
-    return {int(row): image for b in batches for row, image in zip(b.rows, b.images, strict=True)}
+    return {int(row): image for b in batches for row, image in zip(b.rows, b.inputs, strict=True)}
 
 
 def epoch(number: int, table: images.ImageTable = TABLE, **changes: object) -> list[Batch]:
@@ -40,8 +40,8 @@ def test_an_epoch_has_every_image_once_with_its_label() -> None:
     assert sorted(rows) == list(range(16))
     assert [TABLE.labels[row] for row in rows] == list(labels)
     assert [len(batch.labels) for batch in batches] == [5, 5, 5, 1]
-    assert batches[0].images.dtype == np.float32
-    assert batches[0].images.shape == (5, 3, 16, 16)
+    assert batches[0].inputs.dtype == np.float32
+    assert batches[0].inputs.shape == (5, 3, 16, 16)
     assert batches[0].labels.dtype == np.int32
 
 
@@ -77,7 +77,7 @@ def test_without_augmentation_and_shuffling_every_epoch_is_the_same() -> None:
     one = epoch(1, augmentation=None, shuffle=False)
     two = epoch(2, augmentation=None, shuffle=False)
     for a, b in zip(one, two, strict=True):
-        np.testing.assert_array_equal(a.images, b.images)
+        np.testing.assert_array_equal(a.inputs, b.inputs)
         np.testing.assert_array_equal(a.rows, b.rows)
 
 
@@ -110,4 +110,4 @@ def test_mindspores_pipeline_has_every_image_once_with_its_label() -> None:
     labels = np.concatenate([batch.labels for batch in batches])
     assert sorted(rows) == list(range(16))
     assert [TABLE.labels[row] for row in rows] == list(labels)
-    assert batches[0].images.shape == (5, 3, 16, 16)
+    assert batches[0].inputs.shape == (5, 3, 16, 16)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from msft_core.cli import check, fetch, plugins, run
+from msft_core.cli import cache, check, fetch, plugins, run
 
 app = typer.Typer(
     name="msft",
@@ -21,6 +21,7 @@ app.command("run")(run.command)
 app.command("plugins")(plugins.command)
 app.command("fetch")(fetch.command)
 app.command("check")(check.command)
+app.add_typer(cache.app)
 
 
 def _version(wanted: bool) -> None:

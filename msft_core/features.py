@@ -1,0 +1,262 @@
+"""What the frozen stages of a network give, computed once for each image and view, and stored."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+
+from msft_core.errors import MsftError, PluginError
+from msft_core.pipeline import Batch, KeyedPipeline
+from msft_core.plugins import first_line
+from msft_core.stages import Chain
+from msft_core.store import FeatureStore
+from msft_core.training import compiled_if_possible, padded
+from msft_core.types import Array, FeatureExtractor, Reporter
+
+BATCH = 32
+"""Images computed at once. Always so many, since a graph is compiled for one shape."""
+
+TOLERANCE = 1e-3
+"""Greatest relative difference between a stored row and the same one computed by MindSpore now.
+Between graph mode and PyNative it is 1e-7; other instruction sets may differ by more."""
+
+AskExtractor = Callable[[Chain, Array], "tuple[FeatureExtractor, str] | None"]
+"""From the prefix and an example to an extractor and the plugin it came from."""
+
+
+class CannotStore(Exception):
+    """Features cannot be stored; the message is a clause that says why."""
+
+
+class Prefix:
+    """The frozen stages as a function, and the rows of it that are stored.
+
+    Args:
+        chain: the stages, in evaluation mode.
+        name: of the stages, for people.
+        plugin: which plugin made them, for messages.
+        description: what their outputs depend on, but for the image and the extractor.
+        store: keeps the rows.
+        graph: compile the stages.
+        rows: how many rows the run will need.
+        probe: images, float32 (1, 3, size, size), and the key of their row: computed by MindSpore
+            now, to know a row's shape, and to compare it with the stored one where there is one.
+        ask_extractor: asks the plugins for another engine.
+        reporter: for progress.
+
+    Raises:
+        CannotStore: there is no room, or the cache folder cannot be written.
+        PluginError: a stage breaks the contract.
+    """
+
+    def __init__(
+        self,
+        chain: Chain,
+        *,
+        name: str,
+        plugin: str,
+        description: Mapping[str, Any],
+        store: FeatureStore,
+        graph: bool,
+        rows: int,
+        probe: tuple[Array, bytes],
+        ask_extractor: AskExtractor,
+        reporter: Reporter,
+    ) -> None:
+        self._chain, self._name, self._plugin = chain, name, plugin
+        self._store, self._reporter = store, reporter
+
+        def many(inputs: ms.Tensor) -> ms.Tensor:
+            return chain(inputs)
+
+        self._many = compiled_if_possible(many, reporter.info) if graph else many
+        image, key = probe
+        row = self._by_mindspore(image)
+        self._extractor = ask_extractor(chain, np.repeat(image, BATCH, 0))
+        self._agrees = False
+        self._row_bytes = row[0].nbytes
+        refusal = store.refusal(rows * self._row_bytes)
+        if refusal:
+            raise CannotStore(refusal)
+        by = self._extractor[0].description if self._extractor else "MindSpore"
+        try:
+            self.space = store.open({**description, "extractor": by})
+            self._distrust(row[0], key)
+        except OSError as error:
+            raise CannotStore(_in_words(error)) from error
+
+    def complete(
+        self,
+        images: KeyedPipeline,
+        epoch: int,
+        keys: Sequence[bytes],
+        label: str,
+        between: Callable[[], None],
+    ) -> None:
+        """Compute and store the rows that are missing.
+
+        Args:
+            images: gives the views.
+            epoch: whose views.
+            keys: of the row of each image.
+            label: what is computed, for the progress bar.
+            between: called after each batch; what it raises ends it, and what is done is kept.
+
+        Raises:
+            CannotStore: the cache folder cannot be written, or is full.
+            PluginError: a stage or the extractor breaks the contract.
+        """
+        missing = set(self.space.missing(keys))
+        if not missing:
+            return
+        # Images with the same content may share a row.
+        row_of = {key: row for row, key in enumerate(keys) if key in missing}
+        rows = np.fromiter(row_of.values(), np.int64)
+        portions = [rows[i : i + BATCH] for i in range(0, len(rows), BATCH)]
+        progress = self._reporter.progress(f"{self._name} of {label}", len(rows), "images")
+        try:
+            self._store.make_room(len(rows) * self._row_bytes)
+            with self.space.writer() as writer, progress as advance:
+                for batch in images.batches(portions, epoch):
+                    features = self._compute(batch.inputs)
+                    writer.add([keys[row] for row in batch.rows], features)
+                    advance(len(batch.rows))
+                    between()
+        except OSError as error:
+            raise CannotStore(_in_words(error)) from error
+
+    # Computing
+
+    def _compute(self, images: Array) -> Array:
+        """Features (n, ...) of images, float32 (n, 3, size, size), at most ``BATCH``."""
+        count, images = len(images), padded(images, BATCH)
+        if self._extractor is None:
+            return self._many(ms.Tensor(images)).asnumpy()[:count]
+        extractor, plugin = self._extractor
+        try:
+            features = extractor.compute(images)
+        except MsftError:
+            raise
+        except Exception as error:
+            raise PluginError(plugin, "build_feature_extractor", first_line(error)) from error
+        if not self._agrees:
+            self._require_agreement(features, images)
+        return features[:count]
+
+    def _require_agreement(self, features: Array, images: Array) -> None:
+        assert self._extractor is not None
+        extractor, plugin = self._extractor
+        hook, expected = "build_feature_extractor", self._by_mindspore(images)
+        if not isinstance(features, np.ndarray) or features.shape != expected.shape:
+            shape = getattr(features, "shape", type(features).__name__)
+            raise PluginError(plugin, hook, f"gives {shape} where MindSpore gives {expected.shape}")
+        difference = relative_difference(features, expected)
+        if not difference <= extractor.tolerance:
+            raise PluginError(
+                plugin,
+                hook,
+                f"{extractor.description} differs from MindSpore by {difference:.2g} of the "
+                f"features' size, more than its tolerance of {extractor.tolerance:.2g}",
+            )
+        self._agrees = True
+
+    def _by_mindspore(self, images: Array) -> Array:
+        """In PyNative, which compiles nothing."""
+        output = self._chain(ms.Tensor(images))
+        if not isinstance(output, ms.Tensor) or output.ndim < 1 or len(output) != len(images):
+            got = tuple(output.shape) if isinstance(output, ms.Tensor) else type(output).__name__
+            raise PluginError(
+                self._plugin,
+                "build_backbone",
+                f"the stages {self._name} give {got} for {len(images)} images, not one row each",
+            )
+        return output.asnumpy()
+
+    def _distrust(self, row: Array, key: bytes) -> None:
+        """Throw away rows that are not what the stages give now: their code may have changed."""
+        if self.space.missing([key]):
+            return
+        tolerance = self._extractor[0].tolerance if self._extractor else TOLERANCE
+        stored = self.space.read([key])
+        if stored.shape[1:] != row.shape or not relative_difference(stored, row[None]) <= tolerance:
+            self._reporter.warning(
+                f"the stored features of {self._name} are not what it gives now (has its code "
+                "changed?): they are computed anew."
+            )
+            self.space.discard()
+
+
+class FeaturePipeline:
+    """Batches of features, in the same order and of the same views as batches of images.
+
+    Args:
+        images: the images.
+        digests: hash of each image's bytes.
+        prefix: computes and stores the features.
+        name: of the pipeline, for the progress bar.
+    """
+
+    def __init__(
+        self, images: KeyedPipeline, digests: Sequence[str], prefix: Prefix, name: str
+    ) -> None:
+        self._images, self._digests, self._prefix, self._name = images, digests, prefix, name
+
+    def steps(self) -> int:
+        """See ``Pipeline``."""
+        return self._images.steps()
+
+    def prepare(self, number: int, between: Callable[[], None]) -> None:
+        """Compute what an epoch needs and is not stored. See ``Prefix.complete``."""
+        label = self._name
+        if self._images.recipe.augmentation:
+            label += f", view {self._images.view_number(number) + 1}"
+        keys = row_keys(self._images, self._digests, number)
+        self._prefix.complete(self._images, number, keys, label, between)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """See ``Pipeline``; ``prepare`` comes first."""
+        keys = row_keys(self._images, self._digests, number)
+        for rows in self._images.portions(number):
+            features = self._prefix.space.read([keys[row] for row in rows])
+            yield Batch(features, self._images.labels(rows), rows)
+
+
+def row_keys(images: KeyedPipeline, digests: Sequence[str], epoch: int) -> list[bytes]:
+    """16 bytes for each image that name what an epoch shows of it: its content and the view."""
+    recipe = images.recipe
+    if recipe.augmentation is None:
+        return [_short_hash("evaluation", digest) for digest in digests]
+    view = (recipe.seed, images.view_number(epoch), recipe.augmentation)
+    ids = images.table.ids
+    return [_short_hash("training", *view, i, d) for i, d in zip(ids, digests, strict=True)]
+
+
+def digest_of(chain: Chain) -> str:
+    """Hash of the names, types and values of a Cell's parameters."""
+    digest = hashlib.blake2b(digest_size=16)
+    for parameter in chain.get_parameters():
+        value = parameter.asnumpy()
+        digest.update(f"{parameter.name}\0{value.dtype}\0{value.shape}\0".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
+
+
+def relative_difference(one: Array, other: Array) -> float:
+    """The greatest, over rows, of the norm of the difference by the norm of ``other``; (n, ...)."""
+    one, other = (a.reshape(len(a), -1).astype(np.float64) for a in (one, other))
+    norms = np.linalg.norm(other, axis=1)
+    return float((np.linalg.norm(one - other, axis=1) / np.where(norms == 0, 1, norms)).max())
+
+
+def _short_hash(*parts: object) -> bytes:
+    text = "\0".join(str(part) for part in parts).encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(text, digest_size=16).digest()
+
+
+def _in_words(error: OSError) -> str:
+    where = f" ({error.filename})" if error.filename else ""
+    return f"the cache folder cannot be written{where}: {error.strerror or error}"

@@ -1,0 +1,552 @@
+"""Frozen stages are computed once: what is stored, when it is used again, and when it is not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+from image_kit import RecordingReporter
+
+import msft_core
+from msft_core import (
+    Component,
+    DatasetSplits,
+    FeatureExtractor,
+    OptimizerSpec,
+    ParameterGroup,
+    PluginError,
+    Settings,
+    Trainable,
+    UsageError,
+    hookimpl,
+)
+from msft_core.cache import cache_dir
+from msft_core.config import merge
+from msft_core.features import relative_difference, row_keys
+from msft_core.images import Augmentation, MemoryTable
+from msft_core.pipeline import KeyedPipeline, Recipe
+
+TRAIN, VAL = 16, 8
+"""Images of ``tiny``."""
+
+
+class Outcome:
+    """A run, and what it said."""
+
+    def __init__(self, out: Path, *plugins: object, **sections: Any) -> None:
+        config: dict[str, Any] = {
+            "dataset": "tiny",
+            "backbone": "tiny",
+            "strategy": {"name": "freeze", "learning_rate": 0.01},
+            "training": {"epochs": 3, "batch_size": 6, "views": 2},
+            "callback": {"figures": {"enabled": False}},
+        }
+        reporter = RecordingReporter()
+        self.report = msft_core.run(
+            merge(config, sections), plugins=[tiny, *plugins], out=out, reporter=reporter
+        )
+        self.warnings, self.infos = reporter.warnings, reporter.infos
+        self.computed = [total for label, total in reporter.totals if " of " in label]
+        lines = (self.report.folder / "metrics.jsonl").read_text().splitlines()
+        self.metrics = [json.loads(line) for line in lines]
+
+    @property
+    def figures(self) -> list[float]:
+        """Losses and accuracies of every epoch."""
+        return [v for m in self.metrics for v in (m["train"]["loss"], *m["val"].values())]
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    count = iter(range(100))
+    return lambda *plugins, **sections: Outcome(tmp_path / str(next(count)), *plugins, **sections)
+
+
+def stored() -> list[Path]:
+    return sorted((cache_dir() / "features").rglob("*.rows"))
+
+
+def splits(train: MemoryTable) -> type:
+    class Given:
+        @hookimpl
+        def build_dataset(self, name: str) -> DatasetSplits:
+            return DatasetSplits(tiny.CLASSES, train, tiny.table(VAL // 2, start=1000))
+
+    return Given
+
+
+class Scripted:
+    """A strategy of a third party that never heard of stored features: names by epoch."""
+
+    def __init__(self, *prefixes: tuple[str, ...], batch_norm: Any = "frozen_eval") -> None:
+        self.prefixes, self.batch_norm = prefixes, batch_norm
+
+    @hookimpl
+    def select_trainable(self, backbone: Any, epoch: int) -> Trainable:
+        from msft_core.stages import learned_names
+
+        cells = [*(s.cell for s in backbone.stages), backbone.head]
+        wanted = self.prefixes[min(epoch, len(self.prefixes)) - 1]
+        names = tuple(n for cell in cells for n in learned_names(cell) if n.startswith(wanted))
+        spec = OptimizerSpec("momentum", learning_rate=0.05)
+        return Trainable((ParameterGroup(names),), spec, self.batch_norm)
+
+
+# What is computed, and how often
+
+
+def test_each_view_of_each_training_image_is_computed_once_and_validation_once(run: Run) -> None:
+    assert run(training={"epochs": 5, "views": 2}).computed == [TRAIN, VAL, TRAIN]
+
+
+def test_no_more_views_are_computed_than_there_are_epochs(run: Run) -> None:
+    assert run(training={"epochs": 2, "views": 8}).computed == [TRAIN, VAL, TRAIN]
+
+
+def test_a_second_run_with_another_learning_rate_computes_nothing(run: Run) -> None:
+    first = run()
+    second = run(strategy={"learning_rate": 0.1})
+    assert second.computed == []
+    assert second.figures != first.figures
+
+
+def test_the_same_run_again_gives_the_same_to_the_bit(run: Run) -> None:
+    first, second = run(), run()
+    assert second.computed == []
+    assert second.figures == first.figures
+    for name in ("best.ckpt", "last.ckpt"):
+        one, two = (r.report.folder / name for r in (first, second))
+        assert one.read_bytes() == two.read_bytes()
+
+
+def test_with_a_view_for_each_epoch_a_run_is_the_same_as_without_stored_features(run: Run) -> None:
+    cached, uncached = run(training={"views": 4}), run(training={"views": 0})
+    assert cached.computed
+    assert not uncached.computed
+    np.testing.assert_allclose(cached.figures, uncached.figures, rtol=1e-4)
+
+
+def test_graph_mode_trains_and_evaluates_on_stored_features_too(run: Run) -> None:
+    pynative, graph = run(), run(runtime={"mode": "graph"})
+    np.testing.assert_allclose(graph.figures, pynative.figures, rtol=1e-4)
+
+
+def test_only_a_new_picture_is_computed(run: Run) -> None:
+    run()
+    more = splits(tiny.table(TRAIN // 2 + 1))
+    assert run(more).computed == [2, 2]
+
+
+def test_a_picture_that_changed_under_its_name_is_computed_anew(run: Run) -> None:
+    table = tiny.table(TRAIN // 2)
+    run(splits(table))
+    changed = MemoryTable(table.ids, table.labels, (tiny.picture(0, 77), *table.blobs[1:]))
+    assert run(splits(changed)).computed == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("sections", "computed"),
+    [
+        ({"training": {"seed": 1}}, [TRAIN, VAL, TRAIN]),
+        ({"data": {"flip": 0.1}}, [TRAIN, TRAIN]),
+        ({"backbone": {"image_size": 12}}, [TRAIN, VAL, TRAIN]),
+        ({"training": {"batch_size": 5}}, []),
+        ({"data": {"workers": 0}}, []),
+    ],
+)
+def test_what_the_values_depend_on_decides_what_is_computed_anew(
+    run: Run, sections: dict[str, Any], computed: list[int]
+) -> None:
+    run()  # seed 1 also draws other weights
+    assert run(**sections).computed == computed
+
+
+def test_augmented_validation_images_have_views_too(run: Run) -> None:
+    assert run(data={"augment_validation": True}).computed == [TRAIN, VAL, TRAIN, VAL]
+
+
+# Which stages
+
+
+def test_a_third_partys_strategy_has_its_frozen_stages_stored(run: Run) -> None:
+    strategy = Scripted(("second", "head"))
+    cached = run(strategy, training={"views": 4})
+    assert cached.computed
+    np.testing.assert_allclose(
+        cached.figures, run(strategy, training={"views": 0}).figures, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        Scripted(("first", "head")),
+        Scripted(("",)),
+        Scripted(("head",), batch_norm="batch"),
+    ],
+)
+def test_nothing_is_stored_where_no_leading_stage_stays(run: Run, strategy: Scripted) -> None:
+    assert run(strategy).computed == []
+    assert stored() == []
+
+
+def test_finetune_stores_nothing(run: Run) -> None:
+    assert run(strategy={"name": "finetune"}).computed == []
+    assert stored() == []
+
+
+def test_the_prefix_shrinks_with_the_strategy_and_what_is_stored_follows(run: Run) -> None:
+    strategy = Scripted(("head",), ("head", "second"), ("",))
+    cached = run(strategy, training={"views": 4, "epochs": 4})
+    assert cached.computed == [TRAIN, VAL, TRAIN, VAL]
+    uncached = run(strategy, training={"views": 0, "epochs": 4})
+    np.testing.assert_allclose(cached.figures, uncached.figures, rtol=1e-4)
+
+
+def test_stages_that_trained_before_they_froze_are_stored_as_they_became(run: Run) -> None:
+    strategy = Scripted(("",), ("head",), ("head",))
+    cached = run(strategy, training={"views": 4})
+    assert cached.computed == [TRAIN, VAL, TRAIN]
+    uncached = run(strategy, training={"views": 0})
+    np.testing.assert_allclose(cached.figures, uncached.figures, rtol=1e-4)
+
+
+def test_the_reloaded_best_network_is_evaluated_with_its_own_stages(run: Run) -> None:
+    class FirstIsBest:
+        @hookimpl
+        def on_epoch_end(self, epoch: int, run: Any) -> None:
+            if epoch == 1:
+                run.set_best(run.save_checkpoint(run.folder / "first.ckpt"), 1, 1.0, "mine")
+                self.loss = run.evaluate("val")["loss"]
+
+        @hookimpl
+        def on_run_end(self, run: Any) -> None:
+            self.at_the_end = run.evaluate("val")["loss"]
+
+    watcher = FirstIsBest()
+    # The second epoch still trains the first stage, so the best one's is another.
+    run(
+        Scripted(("",), ("",), ("head",)),
+        watcher,
+        callback={"best_checkpoint": {"enabled": False}, "figures": {"enabled": False}},
+    )
+    assert watcher.at_the_end == pytest.approx(watcher.loss, rel=1e-5)
+
+
+def test_the_pictures_shown_are_the_views_trained_on(run: Run) -> None:
+    class Show:
+        @hookimpl
+        def on_run_start(self, run: Any) -> None:
+            self.shown = run.images("train", 6).pixels
+
+    cached, fresh = Show(), Show()
+    run(cached, training={"views": 1, "epochs": 1})
+    run(fresh, training={"views": 0, "epochs": 1})
+    assert not np.array_equal(cached.shown, fresh.shown)  # view 0, and the view of epoch 1
+
+
+# Never trusted, never lost
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
+def test_damaged_features_are_computed_anew(run: Run, damage: str) -> None:
+    first = run()
+    for path in stored():
+        content = bytearray(path.read_bytes())
+        if damage == "flip":
+            content[100] ^= 1
+        path.chmod(0o600)
+        path.write_bytes(
+            {"truncate": content[:-9], "flip": content, "empty": b""}[damage]  # type: ignore[arg-type]
+        )
+    second = run()
+    assert second.computed
+    assert second.figures == first.figures
+
+
+def test_features_of_stages_whose_code_changed_are_computed_anew(run: Run) -> None:
+    class Louder:
+        """The same stages, settings and weights, but another function."""
+
+        def __init__(self, factor: float) -> None:
+            self.factor = factor
+
+        @hookimpl
+        def build_backbone(self, name: str, num_classes: int, settings: Any) -> Any:
+            from mindspore import nn
+
+            factor = self.factor
+
+            class Scale(nn.Cell):
+                def construct(self, x: Any) -> Any:
+                    return x * factor
+
+            made = tiny.build_backbone(name, num_classes, settings)
+            pool = made.stages[-1]
+            louder = nn.SequentialCell([pool.cell, Scale()])
+            return replace(made, stages=(*made.stages[:-1], replace(pool, cell=louder)))
+
+    run(Louder(1.0))
+    second = run(Louder(3.0))
+    assert "has its code changed?" in second.warnings[0]
+    assert second.computed == [TRAIN, VAL, TRAIN]
+    assert run(Louder(3.0)).computed == []
+
+
+def test_above_the_limit_nothing_is_computed_beforehand_and_the_run_goes_on(run: Run) -> None:
+    refused, uncached = run(cache={"limit_gb": 1e-6}), run(training={"views": 0})
+    assert "cache.limit_gb" in refused.warnings[0]
+    assert refused.computed == []
+    assert refused.figures == uncached.figures
+
+
+def test_a_cache_folder_that_cannot_be_written_is_said_and_the_run_goes_on(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("MSFT_CACHE", str(tmp_path / "file"))
+    refused, uncached = run(), run(training={"views": 0})
+    assert "features are not stored: the cache folder cannot be written" in refused.warnings[0]
+    assert refused.figures == uncached.figures
+
+
+def test_a_disk_that_fills_up_in_mid_run_is_said_and_the_run_goes_on(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from msft_core import features
+
+    complete = features.Prefix.complete
+
+    def full(self: Any, images: Any, epoch: int, *rest: Any) -> None:
+        if epoch == 2:
+            raise features.CannotStore("no space left")
+        complete(self, images, epoch, *rest)
+
+    monkeypatch.setattr(features.Prefix, "complete", full)
+    outcome = run()
+    assert outcome.report.status == "completed"
+    assert "no space left" in outcome.warnings[0]
+
+
+def test_an_interrupted_computation_keeps_what_it_has(run: Run, tmp_path: Path) -> None:
+    class Interrupting(MemoryTable):
+        reads = 0
+
+        def read(self, index: int) -> bytes:
+            Interrupting.reads += 1
+            if Interrupting.reads == 100 + 2 + 60:  # the check, the probe, a part of the rest
+                raise KeyboardInterrupt
+            return super().read(index)
+
+    table = tiny.table(50)
+    with pytest.raises(KeyboardInterrupt):
+        run(splits(Interrupting(table.ids, table.labels, table.blobs)), data={"workers": 0})
+    again = run(splits(table), data={"workers": 0})
+    assert 0 < again.computed[0] < 100
+
+
+# Where it cannot be
+
+
+@pytest.mark.parametrize("sections", [{"data": {"pipeline": "mindspore"}}])
+def test_what_keeps_features_from_being_stored_is_said(run: Run, sections: dict[str, Any]) -> None:
+    outcome = run(**sections)
+    assert any("not stored: data.pipeline=mindspore" in line for line in outcome.infos)
+    assert stored() == []
+
+
+def test_stages_and_heads_that_do_not_compile_run_in_pynative_and_that_is_said(run: Run) -> None:
+    import mindspore as ms
+    from mindspore import nn
+
+    class Uncompilable(nn.Cell):
+        def __init__(self, cell: nn.Cell) -> None:
+            super().__init__(auto_prefix=False)
+            self.cell = cell
+
+        def construct(self, x: ms.Tensor) -> ms.Tensor:
+            assert np.asarray([float(v) for v in x.asnumpy().ravel()[:1]]).size
+            return self.cell(x)
+
+    class Stubborn:
+        @hookimpl
+        def build_backbone(self, name: str, num_classes: int, settings: Any) -> Any:
+            made = tiny.build_backbone(name, num_classes, settings)
+            pool = made.stages[-1]
+            stages = (*made.stages[:-1], replace(pool, cell=Uncompilable(pool.cell)))
+            return replace(made, stages=stages, head=Uncompilable(made.head))
+
+    outcome = run(Stubborn)
+    assert any("runs in PyNative, since it does not compile" in line for line in outcome.infos)
+    np.testing.assert_allclose(outcome.figures, run().figures, rtol=1e-4)
+
+
+def test_pynative_on_request_compiles_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mindspore as ms
+
+    compiled = run()
+    monkeypatch.setattr(ms, "jit", lambda function: pytest.fail("something is compiled"))
+    again = run(runtime={"mode": "pynative"})
+    np.testing.assert_allclose(again.figures, compiled.figures, rtol=1e-4)
+
+
+# Another engine
+
+
+class Engine:
+    """An extractor that computes with MindSpore and changes the result."""
+
+    def __init__(self, factor: float = 1.0, tolerance: float = 1e-5, name: str = "Engine") -> None:
+        self.factor, self.tolerance, self.name = factor, tolerance, name
+        self.shapes: list[tuple[int, ...]] = []
+
+    @hookimpl
+    def build_feature_extractor(self, prefix: Any, example: Any) -> FeatureExtractor:
+        import mindspore as ms
+
+        def compute(images: Any) -> Any:
+            self.shapes.append(images.shape)
+            return self.factor * prefix(ms.Tensor(images)).asnumpy()
+
+        self.example = example.shape
+        return FeatureExtractor(compute, self.name, self.tolerance)
+
+
+def test_an_extractor_computes_every_batch_in_the_shape_it_was_shown(run: Run) -> None:
+    engine = Engine()
+    outcome = run(engine, training={"views": 4})
+    assert set(engine.shapes) == {engine.example}
+    assert len(engine.shapes) == len(outcome.computed)
+    np.testing.assert_allclose(outcome.figures, run(training={"views": 4}).figures, rtol=1e-4)
+
+
+def test_what_one_engine_stored_another_does_not_use(run: Run) -> None:
+    run()
+    assert run(Engine()).computed
+    assert run(Engine()).computed == []
+    assert run(Engine(name="Engine 2")).computed
+    assert run().computed == []
+
+
+def test_an_extractor_beyond_its_tolerance_is_refused(run: Run) -> None:
+    with pytest.raises(PluginError, match=r"Engine.*differs from MindSpore by 0\.01") as caught:
+        run(Engine(factor=1.01))
+    assert caught.value.hook == "build_feature_extractor"
+    assert caught.value.report is not None
+    assert run(Engine(factor=1.01, tolerance=0.02)).computed
+
+
+@pytest.mark.parametrize(
+    ("compute", "message"),
+    [
+        (lambda images: images[:, 0], r"gives \(32, 16, 16\) where MindSpore gives"),
+        (lambda images: None, "gives NoneType where"),
+        (lambda images: 1 / 0, "ZeroDivisionError"),
+    ],
+)
+def test_an_extractor_that_breaks_the_contract_is_named(
+    run: Run, compute: Any, message: str
+) -> None:
+    class Broken:
+        @hookimpl
+        def build_feature_extractor(self) -> FeatureExtractor:
+            return FeatureExtractor(compute, "broken", 1.0)
+
+    with pytest.raises(PluginError, match=f"Broken.*{message}"):
+        run(Broken)
+
+
+def test_what_is_no_extractor_is_refused(run: Run) -> None:
+    class Wrong:
+        @hookimpl
+        def build_feature_extractor(self) -> Any:
+            return "fast"
+
+    with pytest.raises(PluginError, match="gave str, not a FeatureExtractor"):
+        run(Wrong)
+
+
+class Listed:
+    """An extractor with a component, so off unless enabled."""
+
+    class Chosen(Settings):
+        speed: int = 1
+
+    @hookimpl
+    def list_components(self) -> list[Component]:
+        names = ("listed", "other")
+        return [Component("extractor", name, "for tests", self.Chosen) for name in names]
+
+    @hookimpl
+    def build_feature_extractor(self, settings: Any) -> None:
+        self.settings = settings
+
+
+def test_an_extractor_component_is_asked_where_it_is_enabled_with_its_settings(run: Run) -> None:
+    listed = Listed()
+    run(listed)
+    assert not hasattr(listed, "settings")
+    run(listed, extractor={"listed": {"enabled": True, "speed": 3}})
+    assert listed.settings.speed == 3
+
+
+def test_two_enabled_extractors_are_refused(run: Run) -> None:
+    both = {"listed": {"enabled": True}, "other": {"enabled": True}}
+    with pytest.raises(UsageError, match="only one extractor may be enabled, not listed and other"):
+        run(Listed(), extractor=both)
+
+
+def test_an_extractor_that_will_not_be_used_is_said(run: Run) -> None:
+    outcome = run(Listed(), extractor={"listed": {"enabled": True}}, training={"views": 0})
+    assert "extractor listed is not used" in outcome.warnings[0]
+
+
+# Keys
+
+
+TABLE = tiny.table(3)
+RECIPE = Recipe(
+    preprocessing=msft_core.Preprocessing(16, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    augmentation=Augmentation(),
+    seed=0,
+    batch_size=6,
+    shuffle=True,
+    drop_remainder=False,
+    workers=0,
+    views=3,
+)
+
+
+def keys(epoch: int = 1, **changes: Any) -> list[bytes]:
+    images = KeyedPipeline(TABLE, replace(RECIPE, **changes))
+    return row_keys(images, [str(i) for i in range(len(TABLE.ids))], epoch)
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 9))
+def test_two_epochs_share_their_rows_just_where_they_show_the_same_view(
+    one: int, other: int, views: int
+) -> None:
+    same = set(keys(one, views=views)) == set(keys(other, views=views))
+    assert same == (one % views == other % views)
+
+
+def test_an_image_seen_as_in_evaluation_is_known_by_its_content_alone() -> None:
+    assert keys(1, augmentation=None) == keys(2, augmentation=None, seed=9)
+    assert not set(keys(1, augmentation=None)) & set(keys(1))
+
+
+def test_the_relative_difference_is_that_of_the_worst_row() -> None:
+    one, other = np.array([[3.0, 4.0], [1.0, 10.0]]), np.array([[3.0, 4.0], [0.0, 10.0]])
+    assert relative_difference(one, other) == pytest.approx(0.1)
+    assert relative_difference(np.zeros((1, 2)), np.zeros((1, 2))) == 0

@@ -1,0 +1,796 @@
+"""Rows kept on disk: what was written comes back, what is damaged never does, nobody is harmed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from msft_core import store as store_module
+from msft_core.store import FeatureStore, Space, key_of
+
+Opener = Callable[..., Space]
+PLENTY = 10**12
+
+
+def key(number: int) -> bytes:
+    return number.to_bytes(16, "little")
+
+
+KEYS = [key(number) for number in range(10)]
+
+
+def row(number: int, shape: tuple[int, ...] = (2, 3)) -> Any:
+    return np.random.default_rng(number).standard_normal(shape).astype(np.float32)
+
+
+def rows(numbers: Sequence[int], shape: tuple[int, ...] = (2, 3)) -> Any:
+    return np.stack([row(number, shape) for number in numbers])
+
+
+def add(space: Space, numbers: Sequence[int], shape: tuple[int, ...] = (2, 3)) -> None:
+    """One segment with these rows."""
+    with space.writer() as writer:
+        writer.add([key(number) for number in numbers], rows(numbers, shape))
+
+
+def add_then_fail(space: Space, error: type[BaseException], *batches: Sequence[int]) -> None:
+    with space.writer() as writer:
+        for numbers in batches:
+            writer.add([key(number) for number in numbers], rows(numbers))
+        raise error
+
+
+def segments(folder: Path) -> list[Path]:
+    return sorted(folder.glob("**/*.rows"))
+
+
+def temporaries(folder: Path) -> list[Path]:
+    return sorted(folder.glob("**/.*"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "features"
+
+
+@pytest.fixture
+def store(folder: Path) -> FeatureStore:
+    return FeatureStore(folder, PLENTY)
+
+
+def reopened(folder: Path, description: dict[str, Any] | None = None) -> Space:
+    return FeatureStore(folder, PLENTY).open(description or {"a": 1})
+
+
+def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """(first row, rows) of each read of a segment from now on."""
+    calls: list[tuple[int, int]] = []
+    read = store_module._Segment.read
+
+    def counted(segment: Any, first: int, count: int) -> bytes:
+        calls.append((first, count))
+        return read(segment, first, count)
+
+    monkeypatch.setattr(store_module._Segment, "read", counted)
+    return calls
+
+
+# What was written comes back
+
+
+DTYPES = st.sampled_from(["<f4", "<f2", "<f8", ">f4", "u1", "<i8", "?", "<c8"]).map(np.dtype)
+SHAPES = st.one_of(st.just(()), arrays.array_shapes(max_dims=3, max_side=4))
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), dtype=DTYPES, shape=SHAPES, count=st.integers(1, 12))
+def test_rows_of_any_dtype_and_shape_come_back_bit_by_bit(
+    data: st.DataObject, dtype: np.dtype[Any], shape: tuple[int, ...], count: int
+) -> None:
+    values = data.draw(arrays.arrays(dtype, (count, *shape)))
+    keys = data.draw(st.lists(st.binary(min_size=16, max_size=16), min_size=count, unique=True))
+    order = data.draw(st.lists(st.integers(0, count - 1)))
+    cut = data.draw(st.integers(0, count))
+    with tempfile.TemporaryDirectory() as folder:
+        space = reopened(Path(folder))
+        with space.writer() as writer:
+            writer.add(keys[:cut], values[:cut])
+            writer.add(keys[cut:count], values[cut:])
+        for each in (space, reopened(Path(folder))):
+            assert (each.shape, each.dtype) == (shape, dtype)
+            assert each.missing(keys) == keys[count:]
+            got = each.read([keys[i] for i in order])
+            assert got.dtype == dtype
+            assert got.shape == (len(order), *shape)
+            assert got.tobytes() == values[order].tobytes()
+            each.close()
+
+
+def test_a_space_without_rows_has_no_form_and_makes_nothing(
+    store: FeatureStore, folder: Path
+) -> None:
+    space = store.open({"a": 1})
+    assert (space.shape, space.dtype) == (None, None)
+    assert space.missing(KEYS) == KEYS
+    assert len(space.read([])) == 0
+    with space.writer() as writer:
+        writer.add([], np.empty((0, 3)))
+    with pytest.raises(KeyError, match="10 rows"):
+        space.read(KEYS)
+    assert not folder.exists()
+
+
+def test_missing_keeps_the_order_and_names_each_once(store: FeatureStore) -> None:
+    space = store.open({"a": 1})
+    add(space, [1, 3])
+    assert space.missing([key(5), key(1), key(2), key(5), key(3)]) == [key(5), key(2)]
+
+
+def test_rows_are_added_to_those_of_earlier_runs(folder: Path) -> None:
+    for numbers in ([0, 1, 2], [3, 4], [5]):
+        space = reopened(folder)
+        add(space, numbers)
+        space.close()
+    space = reopened(folder)
+    assert space.missing(KEYS) == KEYS[6:]
+    wanted = [5, 0, 4, 4, 2]
+    assert np.array_equal(space.read([key(n) for n in wanted]), rows(wanted))
+    assert len(segments(folder)) == 3
+
+
+def test_another_description_is_another_space(store: FeatureStore) -> None:
+    add(store.open({"a": 1, "b": [1, 2]}), [0])
+    assert store.open({"b": [1, 2], "a": 1}).missing(KEYS[:1]) == []
+    for other in ({"a": 1, "b": [2, 1]}, {"a": "1", "b": [1, 2]}, {"a": 1}):
+        assert store.open(other).missing(KEYS[:1]) == KEYS[:1]
+
+
+def test_a_row_that_was_written_again_replaces_the_older_one(folder: Path) -> None:
+    space = reopened(folder)
+    add(space, [0, 1])
+    with space.writer() as writer:
+        writer.add([key(1)], row(7)[None])
+    for each in (space, reopened(folder)):
+        assert np.array_equal(each.read([key(0), key(1)]), rows([0, 7]))
+
+
+def test_without_pread_rows_are_read_all_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "pread")
+    add(reopened(folder), range(6))
+    assert np.array_equal(reopened(folder).read([key(4), key(1)]), rows([4, 1]))
+
+
+def test_neighbours_are_read_at_once_but_no_more_than_a_few_megabytes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = reopened(folder)
+    add(space, range(10))
+    calls = count_reads(monkeypatch)
+    space.read([key(n) for n in (9, 3, 1, 2, 7, 8)])
+    assert calls == [(1, 3), (7, 3)]
+    calls.clear()
+    monkeypatch.setattr(store_module, "_CHUNK", 4 * row(0).nbytes + 1)
+    assert np.array_equal(space.read(KEYS), rows(range(10)))
+    assert calls == [(0, 4), (4, 4), (8, 2)]
+
+
+def test_a_row_is_checked_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(reopened(folder), range(10))
+    space = reopened(folder)
+    calls = count_reads(monkeypatch)
+    assert space.missing(KEYS[:6]) == []
+    assert space.missing(KEYS) == []
+    assert space.missing(KEYS) == []
+    assert calls == [(0, 6), (6, 4)]
+
+
+def test_a_long_extraction_is_kept_in_segments(
+    store: FeatureStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "SEGMENT_BYTES", 3 * row(0).nbytes)
+    space = store.open({"a": 1})
+    counts = []
+    with space.writer() as writer:
+        for number in range(10):
+            writer.add([key(number)], row(number)[None])
+            counts.append(len(segments(folder)))
+    assert counts == [0, 0, 1, 1, 1, 2, 2, 2, 3, 3]
+    assert len(segments(folder)) == 4
+    assert np.array_equal(space.read(KEYS), rows(range(10)))
+
+
+def test_a_slow_extraction_is_kept_in_segments(
+    store: FeatureStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with store.open({"a": 1}).writer() as writer:
+        for number in range(5):
+            writer.add([key(number)], row(number)[None])
+            now[0] += 31
+            assert len(segments(folder)) == (0, 0, 1, 1, 1)[number]
+
+
+@pytest.mark.parametrize(
+    ("keys", "values"),
+    [
+        (KEYS[:2], rows([1])),
+        ([b"short"], rows([1])),
+        (KEYS[:1], row(1, (3, 2))[None]),
+        (KEYS[:1], row(1)[None].astype(np.float64)),
+    ],
+)
+def test_rows_of_another_form_are_refused_and_the_others_kept(
+    keys: list[bytes], values: Any, folder: Path
+) -> None:
+    with reopened(folder).writer() as writer:
+        writer.add([key(5)], rows([5]))
+        with pytest.raises(ValueError, match="rows"):
+            writer.add(keys, values)
+    space = reopened(folder)
+    assert np.array_equal(space.read([key(5)]), rows([5]))
+    with pytest.raises(ValueError, match="rows"), space.writer() as writer:
+        writer.add(keys, values)
+
+
+def test_what_is_no_number_is_refused(store: FeatureStore, folder: Path) -> None:
+    for values in (np.array(["a"]), np.array([None]), np.empty((1, 0))):
+        with pytest.raises(ValueError, match="rows"), store.open({"a": 1}).writer() as writer:
+            writer.add(KEYS[:1], values)
+    assert not folder.exists()
+
+
+# A run that ends early
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ZeroDivisionError])
+def test_an_interrupted_writer_keeps_its_rows(error: type[BaseException], folder: Path) -> None:
+    with pytest.raises(error):
+        add_then_fail(reopened(folder), error, [0, 1], [2])
+    space = reopened(folder)
+    assert space.missing(KEYS) == KEYS[3:]
+    assert np.array_equal(space.read(KEYS[:3]), rows([0, 1, 2]))
+    assert temporaries(folder) == []
+
+
+def test_a_segment_is_on_the_disk_before_it_has_its_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+
+    def fsync(file: int) -> None:
+        synced.append((os.fstat(file).st_size, segments(folder)))
+
+    space = reopened(folder)
+    with space.writer() as writer:
+        writer.add(KEYS, rows(range(10)))
+        monkeypatch.setattr(os, "fsync", fsync)
+    (path,) = segments(folder)
+    assert synced == [(path.stat().st_size, [])]
+
+
+def failing_write(*after: int) -> Callable[[Any, memoryview], None]:
+    """A write that fails half-way, on each call after so many."""
+    calls = [0]
+
+    def write(file: Any, data: memoryview) -> None:
+        calls[0] += 1
+        if calls[0] in after:
+            file.write(data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        file.write(data)
+
+    return write
+
+
+def test_a_disk_that_is_full_keeps_the_rows_before(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "_write", failing_write(2))
+    with pytest.raises(OSError, match="No space left"):
+        add_then_fail(reopened(folder), AssertionError, [0, 1], range(2, 100))
+    space = reopened(folder)
+    assert space.missing(KEYS) == KEYS[2:]
+    assert np.array_equal(space.read(KEYS[:2]), rows([0, 1]))
+    assert temporaries(folder) == []
+
+
+def test_rows_after_a_write_that_failed_are_the_right_ones(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "_write", failing_write(2))
+    space = reopened(folder)
+    with space.writer() as writer:
+        writer.add(KEYS[:1], rows([0]))
+        with pytest.raises(OSError, match="No space left"):
+            writer.add(KEYS[1:4], rows([1, 2, 3]))
+        writer.add(KEYS[4:5], rows([4]))
+    for each in (space, reopened(folder)):
+        assert np.array_equal(each.read([key(0), key(4)]), rows([0, 4]))
+        assert each.missing(KEYS[:5]) == KEYS[1:4]
+
+
+def test_a_disk_that_is_full_at_the_end_leaves_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "_write", failing_write(2, 3))
+    with pytest.raises(OSError, match="No space left"):
+        add(reopened(folder), [0, 1])
+    assert segments(folder) == temporaries(folder) == []
+
+
+def test_a_full_disk_does_not_hide_an_interrupt(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "_write", failing_write(2))
+    with pytest.raises(KeyboardInterrupt):
+        add_then_fail(reopened(folder), KeyboardInterrupt, [0, 1])
+    assert segments(folder) == temporaries(folder) == []
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_with_words(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    space = reopened(tmp_path / "file" / "features")
+    assert space.missing(KEYS) == KEYS
+    with pytest.raises(OSError, match="Not a directory") as caught, space.writer() as writer:
+        writer.add(KEYS[:1], rows([0]))
+    assert caught.value.strerror
+
+
+def test_a_folder_that_cannot_be_written_can_be_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(reopened(folder), [0])
+
+    def forbidden(*_arguments: Any, **_options: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    for owner, name in ((os, "utime"), (Path, "unlink"), (Path, "mkdir")):
+        monkeypatch.setattr(owner, name, forbidden)
+    space = reopened(folder)
+    assert np.array_equal(space.read(KEYS[:1]), rows([0]))
+    with pytest.raises(PermissionError), space.writer() as writer:
+        writer.add(KEYS[1:2], rows([1]))
+
+
+KILLED = """
+import itertools, sys
+from pathlib import Path
+import numpy as np
+from msft_core import store
+from msft_core.store import FeatureStore
+store.SEGMENT_BYTES = 40_000
+with FeatureStore(Path(sys.argv[1]), 10**12).open({"a": 1}).writer() as writer:
+    for number in itertools.count():
+        if number == 30:
+            store.SEGMENT_BYTES = 10**12
+        writer.add([number.to_bytes(16, "little")], np.full((1, 1000), number, np.float32))
+        print(number, flush=True)
+"""
+
+
+def test_a_run_killed_while_it_writes_keeps_its_whole_segments(folder: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", KILLED, folder], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        while int(child.stdout.readline()) < 300:
+            pass
+        child.kill()
+    space = reopened(folder)
+    keys = [key(number) for number in range(100)]
+    assert space.missing(keys) == keys[30:]
+    assert np.array_equal(space.read(keys[:30])[:, 0], np.arange(30))
+    (temporary,) = temporaries(folder)
+    before = time.time() - store_module.LEFTOVER_SECONDS - 10
+    os.utime(temporary, (before, before))
+    reopened(folder, {"of": "another space"})
+    assert not temporary.exists()
+    assert len(segments(folder)) == 3
+
+
+def test_a_temporary_file_of_a_run_that_goes_on_stays(store: FeatureStore, folder: Path) -> None:
+    with store.open({"a": 1}).writer() as writer:
+        writer.add(KEYS[:1], rows([0]))
+        reopened(folder)
+        other = FeatureStore(folder, 0)
+        other.make_room(1)
+        assert other.clear() == 0
+        assert len(temporaries(folder)) == 1
+    assert np.array_equal(reopened(folder).read(KEYS[:1]), rows([0]))
+
+
+# Damage
+
+
+def whole_segment(folder: Path) -> tuple[Path, bytes]:
+    add(reopened(folder), [0, 1, 2])
+    (path,) = segments(folder)
+    return path, path.read_bytes()
+
+
+def trusted(folder: Path) -> int:
+    """How many of three rows are given, all of them the right ones."""
+    space = reopened(folder)
+    missing = space.missing(KEYS[:3])
+    there = [n for n in range(3) if key(n) not in missing]
+    if there:
+        assert np.array_equal(space.read([key(n) for n in there]), rows(there))
+    space.close()
+    FeatureStore(folder, 0).spaces()
+    return len(there)
+
+
+def test_a_file_cut_at_any_length_is_not_trusted_and_removed(folder: Path) -> None:
+    path, content = whole_segment(folder)
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        assert trusted(folder) == 0
+        assert not path.exists()
+    path.write_bytes(content)
+    assert trusted(folder) == 3
+
+
+@pytest.mark.parametrize("flip", [0x01, 0x10, 0x80, 0xFF])
+def test_a_changed_byte_anywhere_is_not_trusted(flip: int, folder: Path) -> None:
+    path, content = whole_segment(folder)
+    in_rows = 3 * row(0).nbytes
+    for position in range(len(content)):
+        path.write_bytes(
+            content[:position] + bytes([content[position] ^ flip]) + content[position + 1 :]
+        )
+        assert trusted(folder) == (2 if position < in_rows else 0)
+        assert path.exists() == (position < in_rows)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_no_damage_is_trusted_or_raises(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path, content = whole_segment(Path(folder))
+        start = data.draw(st.integers(0, len(content)))
+        stop = data.draw(st.integers(start, len(content)))
+        path.write_bytes(content[:start] + data.draw(st.binary(max_size=64)) + content[stop:])
+        trusted(Path(folder))
+
+
+def test_a_damaged_row_is_replaced_by_the_one_computed_anew(folder: Path) -> None:
+    path, content = whole_segment(folder)
+    path.write_bytes(b"\xff" + content[1:])
+    space = reopened(folder)
+    assert space.missing(KEYS[:3]) == KEYS[:1]
+    add(space, [0])
+    for each in (space, reopened(folder)):
+        assert each.missing(KEYS[:3]) == []
+        assert np.array_equal(each.read(KEYS[:3]), rows([0, 1, 2]))
+
+
+def test_read_never_gives_a_damaged_row(folder: Path) -> None:
+    path, content = whole_segment(folder)
+    path.write_bytes(b"\xff" + content[1:])
+    with pytest.raises(KeyError, match="1 rows"):
+        reopened(folder).read(KEYS[:3])
+
+
+def test_a_file_cut_while_it_is_open_is_an_error_or_a_missing_row(folder: Path) -> None:
+    path, _ = whole_segment(folder)
+    space = reopened(folder)
+    assert space.missing(KEYS[:2]) == []
+    os.truncate(path, row(0).nbytes + 1)
+    assert space.missing(KEYS[:3]) == KEYS[2:3]
+    with pytest.raises(OSError, match="Input/output"):
+        space.read(KEYS[:2])
+
+
+def test_a_segment_of_another_version_is_removed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "_FORMAT", 2)
+        add(reopened(folder), [0])
+    assert reopened(folder).missing(KEYS[:1]) == KEYS[:1]
+    assert segments(folder) == []
+
+
+def test_segments_that_disagree_on_the_shape_are_not_both_believed(folder: Path) -> None:
+    one, other = reopened(folder), reopened(folder)
+    add(one, [0])
+    add(other, [1], shape=(3, 2))
+    space = reopened(folder)
+    assert space.missing(KEYS[:2]) == KEYS[1:2]
+    assert space.shape == (2, 3)
+    assert len(segments(folder)) == 1
+
+
+def test_discard_leaves_no_row(folder: Path) -> None:
+    space, other = reopened(folder), reopened(folder, {"another": 1})
+    add(space, [0, 1])
+    add(other, [0])
+    space.discard()
+    assert space.missing(KEYS[:2]) == KEYS[:2]
+    assert space.shape is None
+    assert segments(folder) == segments(other.folder)
+    add(space, [2], shape=(5,))
+    assert np.array_equal(reopened(folder).read([key(2)]), rows([2], (5,)))
+
+
+# Room
+
+
+def stored(folder: Path, *ages: tuple[str, int, int]) -> dict[str, Path]:
+    """A segment for each (space, row number, seconds since its last use)."""
+    paths = {}
+    for name, number, age in ages:
+        before = set(segments(folder))
+        space = reopened(folder, {"name": name})
+        add(space, [number], shape=(1000,))
+        space.close()
+        (path,) = set(segments(folder)) - before
+        os.utime(path, (time.time() - age,) * 2)
+        paths[f"{name}{number}"] = path
+    return paths
+
+
+def total(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("**/*") if path.is_file())
+
+
+def test_the_least_recently_used_segments_make_room(folder: Path) -> None:
+    paths = stored(folder, ("a", 0, 50), ("b", 0, 90), ("a", 1, 20), ("c", 0, 70), ("a", 2, 60))
+    size = total(folder)
+    FeatureStore(folder, size + 100).make_room(100)
+    assert len(segments(folder)) == 5
+    FeatureStore(folder, size + 100).make_room(101)
+    assert set(segments(folder)) == set(paths.values()) - {paths["b0"]}
+    FeatureStore(folder, size).make_room(size - total(folder) + 4500)
+    assert sorted(segments(folder)) == sorted(paths[name] for name in ("a0", "a1"))
+    assert {path.name for path in folder.iterdir()} == {key_of({"name": "a"})}
+
+
+def test_a_row_that_is_asked_for_is_used_and_its_neighbours_with_it(folder: Path) -> None:
+    paths = stored(folder, ("a", 0, 90), ("a", 1, 80), ("b", 0, 10))
+    space = reopened(folder, {"name": "a"})
+    assert space.missing([key(0)]) == []
+    space.close()
+    FeatureStore(folder, total(folder)).make_room(4500)
+    assert set(segments(folder)) == {paths["a0"]}
+
+
+def test_make_room_never_takes_what_its_own_spaces_use(folder: Path) -> None:
+    paths = stored(folder, ("a", 0, 90), ("a", 1, 80), ("b", 0, 10))
+    own = FeatureStore(folder, 100)
+    space = own.open({"name": "a"})
+    assert space.missing([key(0)]) == []
+    add(space, [2], shape=(1000,))
+    own.make_room(100)
+    left = set(segments(folder))
+    assert paths["a0"] in left
+    assert len(left) == 2
+    wanted = [key(0), key(2)]
+    assert np.array_equal(space.read(wanted), rows([0, 2], (1000,)))
+    assert space.missing([key(1)]) == [key(1)]
+    space.close()
+    own.make_room(100)
+    assert segments(folder) == []
+
+
+def test_reading_goes_on_after_another_store_has_cleared(folder: Path) -> None:
+    add(reopened(folder), [0, 1])
+    space = reopened(folder)
+    assert space.missing(KEYS[:2]) == []
+    other = FeatureStore(folder, 0)
+    size = segments(folder)[0].stat().st_size
+    assert other.clear() == size
+    assert not any(folder.iterdir())
+    assert np.array_equal(space.read(KEYS[:2]), rows([0, 1]))
+    add(space, [2])
+    assert np.array_equal(space.read(KEYS[:3]), rows([0, 1, 2]))
+    assert reopened(folder).missing(KEYS[:3]) == KEYS[:2]
+    assert other.spaces()[0].description == {"a": 1}
+
+
+def test_a_file_that_vanishes_after_the_space_was_opened_is_not_there(folder: Path) -> None:
+    add(reopened(folder), [0, 1])
+    space = reopened(folder)
+    FeatureStore(folder, 0).clear()
+    assert space.missing(KEYS[:2]) == KEYS[:2]
+
+
+def test_a_row_that_vanished_is_not_taken_for_one_of_no_bytes(folder: Path) -> None:
+    with reopened(folder).writer() as writer:
+        writer.add(KEYS[:1], np.frombuffer(b"\x9d\x0a\xd9\x6d", np.float32))
+    space = reopened(folder)
+    assert list(space._segments[0].crcs) == [zlib.crc32(b"")]
+    FeatureStore(folder, 0).clear()
+    assert space.missing(KEYS[:1]) == KEYS[:1]
+
+
+def test_clear_takes_only_the_spaces_named(folder: Path) -> None:
+    paths = stored(folder, ("a", 0, 9), ("b", 0, 9), ("b", 1, 9))
+    size = sum(paths[name].stat().st_size for name in ("b0", "b1"))
+    store = FeatureStore(folder, 0)
+    assert store.clear([key_of({"name": "b"}), "0" * 32]) == size
+    assert segments(folder) == [paths["a0"]]
+    assert store.clear([]) == 0
+    assert store.clear() > 0
+    assert list(folder.iterdir()) == []
+
+
+def test_spaces_are_described_last_used_first(folder: Path) -> None:
+    stored(folder, ("a", 0, 500), ("b", 0, 100), ("a", 1, 300))
+    for path in folder.glob("*/space.json"):
+        os.utime(path, (0, 0))
+    first, second = FeatureStore(folder, 0).spaces()
+    assert (first.key, first.description, first.rows) == (key_of({"name": "b"}), {"name": "b"}, 1)
+    assert (second.description, second.rows) == ({"name": "a"}, 2)
+    assert first.bytes + second.bytes == total(folder)
+    assert abs(time.time() - 300 - second.last_used.timestamp()) < 60
+
+
+def test_listing_a_damaged_store_does_not_raise(folder: Path) -> None:
+    assert FeatureStore(folder, 0).spaces() == []
+    (path,) = stored(folder, ("a", 0, 9)).values()
+    (path.parent / "space.json").write_bytes(b"\xff{")
+    (path.parent / "0.rows").write_bytes(b"nothing")
+    (path.parent / "1.rows").mkdir()
+    (path.parent / "strange").write_bytes(b"12345")
+    (folder / "strange").mkdir()
+    (folder / ("0" * 32)).write_bytes(b"a file")
+    (folder / ("1" * 32)).mkdir()
+    (folder / ("2" * 32)).mkdir()
+    (folder / ("2" * 32) / "space.json").write_text("[1]")
+    infos = {info.key: info for info in FeatureStore(folder, 0).spaces()}
+    assert set(infos) == {path.parent.name, "2" * 32}
+    assert infos[path.parent.name].description == infos["2" * 32].description == {}
+    assert infos[path.parent.name].rows == 1
+    store = FeatureStore(folder, 0)
+    store.make_room(10)
+    store.clear()
+    assert (folder / "strange").exists()
+    assert not path.exists()
+
+
+def test_what_is_above_the_limit_is_refused_with_both_figures(folder: Path) -> None:
+    store = FeatureStore(folder, 2_000_000_000)
+    assert store.refusal(2_000_000_000) == ""
+    assert store.refusal(12_340_000_000) == (
+        "12.34 GB are needed, above the limit of 2 GB (cache.limit_gb)"
+    )
+
+
+def test_rows_in_use_count_against_the_limit_and_others_do_not(folder: Path) -> None:
+    stored(folder, ("a", 0, 9), ("b", 0, 9))
+    store = FeatureStore(folder, 10_000)
+    space = store.open({"name": "a"})
+    assert store.refusal(10_000) == ""
+    assert space.missing([key(0)]) == []
+    assert "cache.limit_gb" in store.refusal(10_000)
+    assert store.refusal(5_000) == ""
+
+
+def test_what_the_disk_has_no_room_for_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored(folder, ("a", 0, 9))
+    free = type("Usage", (), {"free": 3_000_000_000})
+    monkeypatch.setattr(store_module.shutil, "disk_usage", lambda _path: free)
+    store = FeatureStore(folder, PLENTY)
+    assert store.refusal(3_000_000_000) == ""
+    assert store.refusal(3_100_000_000) == (
+        f"3.1 GB are needed, and the disk of {folder} has 3 GB free"
+    )
+    # What make_room would remove is free too.
+    full = total(folder)
+    free.free = 0
+    assert "GB free" in FeatureStore(folder, full + 10).refusal(20)
+    assert FeatureStore(folder, full).refusal(20) == ""
+
+
+# Several processes
+
+
+WORKER = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from msft_core import store
+from msft_core.store import FeatureStore
+
+folder, what = Path(sys.argv[1]), sys.argv[2]
+store.SEGMENT_SECONDS = 0
+keys = [number.to_bytes(16, "little") for number in range(40)]
+value = lambda key: np.full(50, key[0], np.float32)
+end, rounds = time.monotonic() + 1.5, 0
+while time.monotonic() < end or rounds < 3:
+    rounds += 1
+    if what == "evict":
+        own = FeatureStore(folder, 3000)
+        own.make_room(1000)
+        if rounds % 5 == 0:
+            own.clear()
+        assert all(len(info.key) == 32 for info in own.spaces())
+        continue
+    own = FeatureStore(folder, 10**6)
+    space = own.open({"a": 1})
+    missing = space.missing(keys)
+    own.make_room(len(missing) * 220)
+    with space.writer() as writer:
+        for i in range(0, len(missing), 7):
+            some = missing[i : i + 7]
+            writer.add(some, np.stack([value(key) for key in some]))
+    for key, got in zip(keys, space.read(keys)):
+        assert (got == value(key)).all()
+    space.close()
+print(rounds)
+"""
+
+
+def test_processes_that_write_read_and_evict_at_once_do_not_harm_each_other(folder: Path) -> None:
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, folder, what],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for what in ("write", "write", "evict")
+    ]
+    for child in children:
+        out, err = child.communicate(timeout=60)
+        assert child.returncode == 0, err
+        assert int(out) >= 3
+    assert temporaries(folder) == []
+    space = reopened(folder)
+    keys = [key(number) for number in range(40)]
+    there = [each for each in keys if each not in set(space.missing(keys))]
+    assert all((got == each[0]).all() for each, got in zip(there, space.read(there), strict=True))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_does_not_grow_by_what_is_written_or_read(folder: Path) -> None:
+    code = """
+import re, sys
+from pathlib import Path
+import numpy as np
+from msft_core.store import FeatureStore
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1e3
+keys = [number.to_bytes(16, "little") for number in range(2000)]
+before = peak()
+space = FeatureStore(Path(sys.argv[1]), 10**12).open({"a": 1})
+with space.writer() as writer:
+    for i in range(0, 2000, 20):
+        writer.add(keys[i : i + 20], np.full((20, 25_000), i, np.float32))
+written = peak()
+space = FeatureStore(Path(sys.argv[1]), 10**12).open({"a": 1})
+assert space.missing(keys) == []
+for i in range(0, 2000, 20):
+    assert (space.read(keys[i : i + 20]) == i).all()
+print(written - before, peak() - before)
+"""
+    command = [sys.executable, "-c", code, str(folder)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert total(folder) > 200_000_000
+    writing, reading = map(float, result.stdout.split())
+    assert writing < 30
+    assert reading < 30
+
+
+def test_mindspore_is_not_imported() -> None:
+    code = "import sys, msft_core.store; sys.exit('mindspore' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

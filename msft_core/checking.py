@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from msft_core import images
 from msft_core.errors import DataError, PluginError
+from msft_core.runfolder import write_atomically
 from msft_core.types import DatasetSplits, Reporter
 
 
@@ -27,16 +31,29 @@ class Findings:
     digests: dict[str, tuple[str, ...]]
 
 
-def check_splits(splits: DatasetSplits, *, workers: int, reporter: Reporter) -> Findings:
+def check_splits(
+    splits: DatasetSplits, *, workers: int, reporter: Reporter, memory: Path | None = None
+) -> Findings:
     """Decode every image of both splits once.
+
+    Args:
+        splits: from a dataset.
+        workers: threads.
+        reporter: for progress.
+        memory: a folder that keeps what decoded: the same image is then not decoded again, in this
+            run or the next.
 
     Raises:
         DataError: a class has no training image that decodes, or no validation image does.
     """
+    known = _recall(memory)
     checks = {
-        name: images.check_images(getattr(splits, name), workers=workers, reporter=reporter)
+        name: images.check_images(
+            getattr(splits, name), workers=workers, reporter=reporter, known=known
+        )
         for name in ("train", "val")
     }
+    _remember(memory, known, {digest for check in checks.values() for digest in check.digests})
     skipped = tuple(
         {"split": name, "id": image.id, "path": image.path, "reason": image.reason}
         for name, check in checks.items()
@@ -89,3 +106,30 @@ def _broken_promise(splits: object) -> str:
         if not len(table.ids):
             return f"{name} has no images"
     return ""
+
+
+# A file of 16-byte digests, one after the other. One cut short or garbled only knows fewer.
+
+
+def _recall(memory: Path | None) -> frozenset[str]:
+    data = b""
+    if memory is not None:
+        with suppress(OSError):
+            data = _file_in(memory).read_bytes()
+    return frozenset(data[i : i + 16].hex() for i in range(0, len(data), 16))
+
+
+def _remember(memory: Path | None, known: frozenset[str], found: set[str]) -> None:
+    if memory is None or found <= known:
+        return
+    # What another run has added meanwhile stays.
+    together = sorted(_recall(memory) | found)
+    content = b"".join(bytes.fromhex(digest) for digest in together)
+    with suppress(OSError):  # a folder that cannot be written costs time, nothing else
+        memory.mkdir(parents=True, exist_ok=True)
+        write_atomically(_file_in(memory), lambda path: path.write_bytes(content))
+
+
+def _file_in(memory: Path) -> Path:
+    # Another release may decode more, or less.
+    return memory / f"msft-{version('msft')}-pillow-{version('pillow')}.digests"

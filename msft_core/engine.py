@@ -307,7 +307,7 @@ def _checked(
     """Leave out what does not decode, unless that is to be an error, and say so."""
     from msft_core.checking import check_splits
 
-    found = check_splits(splits, workers=workers, reporter=reporter)
+    found = check_splits(splits, workers=workers, reporter=reporter, memory=cache_dir() / "checked")
     if found.skipped:
         first = f"{found.skipped[0]['id']}: {found.skipped[0]['reason']}"
         if config.data.strict:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -389,11 +389,19 @@ class ImageCheck:
     digests: tuple[str, ...]
 
 
-def check_images(table: ImageTable, *, workers: int, reporter: Reporter) -> ImageCheck:
+def check_images(
+    table: ImageTable, *, workers: int, reporter: Reporter, known: Container[str] = ()
+) -> ImageCheck:
     """Decode every image of a table once, in threads, and say which cannot be used.
 
     A file that cannot be read counts as one that does not decode. Ctrl-C ends it within an
     image's time.
+
+    Args:
+        table: the images.
+        workers: threads.
+        reporter: for progress.
+        known: digests of images that decoded before: these are read, and not decoded again.
     """
     paths: Sequence[str] | None = getattr(table, "paths", None)
 
@@ -401,12 +409,14 @@ def check_images(table: ImageTable, *, workers: int, reporter: Reporter) -> Imag
         """Digest and reason; one of them is empty."""
         try:
             data = table.read(index)
-            decode(data)
+            digest = blake2b(data, digest_size=16).hexdigest()
+            if digest not in known:
+                decode(data)
         except ImageError as error:
             return "", str(error)
         except OSError as error:
             return "", f"cannot be read: {error.strerror or error}"
-        return blake2b(data, digest_size=16).hexdigest(), ""
+        return digest, ""
 
     kept: list[int] = []
     skipped: list[SkippedImage] = []

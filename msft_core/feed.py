@@ -21,6 +21,10 @@ from msft_core.store import FeatureStore
 from msft_core.training import Trainer
 from msft_core.types import Reporter
 
+PROBED = 3
+"""Training images that are computed at the start of each run, to compare them with what is stored:
+more than one, since one may be blank."""
+
 
 class Feed:
     """Chooses between images and features, whenever what is frozen changes.
@@ -109,7 +113,8 @@ class Feed:
     def _store_features(self, stages: int, digest: str) -> None:
         backbone, train = self._trainer.backbone, self._keyed("train")
         names = [stage.name for stage in backbone.stages[:stages]]
-        first = next(train.batches([np.zeros(1, np.int64)], 1)).inputs
+        few = np.unique(np.linspace(0, len(train.table.ids) - 1, PROBED).astype(np.int64))
+        keys = row_keys(train, self._digests["train"], 1)
         try:
             self._prefix = Prefix(
                 self._trainer.prefix(stages),
@@ -123,22 +128,23 @@ class Feed:
                 },
                 store=self._store,
                 graph=self._graph,
-                rows=self._rows(),
-                probe=(first, row_keys(train, self._digests["train"], 1)[0]),
+                keys=self._keys(),
+                probe=(next(train.batches([few], 1)).inputs, [keys[row] for row in few]),
                 ask_extractor=self._ask_extractor,
                 reporter=self._reporter,
             )
         except CannotStore as reason:
             self._go_on_without(str(reason))
 
-    def _rows(self) -> int:
-        """How many rows the run will need."""
-        rows = 0
+    def _keys(self) -> list[bytes]:
+        """Of all rows that the run will need."""
+        keys: list[bytes] = []
         for name in ("train", "val"):
             images = self._keyed(name)
             views = min(self._views, self._epochs) if images.recipe.augmentation else 1
-            rows += views * len(images.table.ids)
-        return rows
+            for epoch in range(1, views + 1):
+                keys += row_keys(images, self._digests[name], epoch)
+        return keys
 
     def _go_on_without(self, reason: str) -> None:
         self.close()

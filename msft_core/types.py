@@ -244,7 +244,7 @@ class FeatureExtractor:
         description: engine, version and precision, all that its values depend on: stored outputs
             of another description are not used.
         tolerance: greatest difference from MindSpore's own output that the precision explains:
-            the Euclidean norm of an image's difference by that of its output.
+            the Euclidean norm of a batch's difference by that of its output.
     """
 
     compute: Callable[[Array], Array]

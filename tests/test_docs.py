@@ -48,9 +48,17 @@ def test_every_command_is_one_that_is_run() -> None:
 
 def test_ci_runs_the_installing_commands_exactly_as_they_stand_here() -> None:
     ci = (ROOT / ".ci" / "run").read_text().splitlines()
-    assert len(INSTALLS) == 2
-    for command in INSTALLS:
+    readme = [command for command in INSTALLS if command in PAGES[0].read_text("utf-8")]
+    assert len(readme) == 2
+    for command in readme:
         assert command in ci
+
+
+def test_what_other_commands_install_the_tests_have_too() -> None:
+    project = tomlkit.parse((ROOT / "pyproject.toml").read_text()).unwrap()["project"]
+    for command in INSTALLS:
+        for extra in re.findall(r"\[(\w+)\]", command):
+            assert extra == "test" or f"msft[{extra}]" in project["optional-dependencies"]["test"]
 
 
 @pytest.fixture
@@ -121,7 +129,7 @@ def test_the_documented_plugins_work_together(place: Path) -> None:
         if page == "docs/plugins.md":
             plugins += ["--plugin", f"documented{number}.py"]
             (place / plugins[-1]).write_text(text)
-    assert len(plugins) == 2 * 4
+    assert len(plugins) == 2 * 5
     result = subprocess.run(
         [sys.executable, "-m", "msft_core", "run", *plugins, "--dataset", "stripes",
          "--backbone", "small", "--strategy", "last_stage", "--epochs", "2", "--out", "out",
@@ -148,10 +156,10 @@ def test_every_setting_of_the_core_and_every_component_is_documented() -> None:
         for name in model.model_fields:
             assert f"`{section}.{name}`" in page, f"{section}.{name}"
     plugins = Plugins.load()
-    for kind in ("dataset", "backbone", "strategy", "callback"):
+    for kind in ("dataset", "backbone", "strategy", "callback", "extractor"):
         for name, component in plugins.components(kind).items():  # type: ignore[arg-type]
             assert f"`{name}`" in page
-            for field in component.settings.model_fields:
+            for field in (f.alias or n for n, f in component.settings.model_fields.items()):
                 assert f"`{field}`" in page or field == "enabled", f"{name}: {field}"
 
 

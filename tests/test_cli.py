@@ -69,7 +69,7 @@ def test_plugins_lists_all_of_them_without_importing_mindspore(msft: Msft) -> No
     assert result.returncode == 0
     for words in (
         "folder",
-        "msft 0.1.0",
+        "msft 0.2.0",
         "ok",
         "hooks: ",
         "dataset sample:",
@@ -88,7 +88,7 @@ def test_plugins_lists_all_of_them_without_importing_mindspore(msft: Msft) -> No
 
 def test_plugins_shows_what_is_blocked(msft: Msft) -> None:
     result = msft("plugins", "--without", "sample")
-    assert "sample  0.1.0  (msft 0.1.0)  blocked" in result.stdout
+    assert "sample  0.2.0  (msft 0.2.0)  blocked" in result.stdout
 
 
 def test_a_run_prints_the_lines_that_users_of_the_tutorial_know(msft: Msft) -> None:

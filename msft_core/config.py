@@ -73,7 +73,7 @@ class RuntimeSettings(Settings):
 
     device: Literal["auto", "cpu", "gpu", "ascend"] = Field("auto", description="what computes")
     mode: Literal["auto", "graph", "pynative"] = Field(
-        "auto", description="auto: graph on an accelerator, PyNative on a CPU"
+        "auto", description="auto: graph on an accelerator; on a CPU only training steps"
     )
     sink: bool | None = Field(
         None, description="dataset sink mode; by default where the device supports it"

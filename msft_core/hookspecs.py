@@ -122,7 +122,8 @@ def select_trainable(
     Returns: names and optimizer settings, or None for a name that is not this plugin's. Names
     that the network does not have, moving statistics, and an empty answer are refused.
 
-    Raises: reported as this plugin's failure.
+    Raises: ``UsageError`` with a message for the user. Anything else is reported as this plugin's
+    failure.
 
     Since: 0.1.
     """

@@ -15,8 +15,8 @@ import tomlkit
 import tomlkit.exceptions
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, create_model
 
-from msft_core.errors import UsageError
-from msft_core.plugins import Plugins, suggest
+from msft_core.errors import UsageError, suggest
+from msft_core.plugins import Plugins
 from msft_core.types import Component, Kind, Settings
 
 

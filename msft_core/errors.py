@@ -5,6 +5,8 @@ Every message is one or two lines: what is wrong, where, what to do about it.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -58,3 +60,9 @@ class PluginError(MsftError):
         self.hook = hook
         where = f"plugin {plugin!r}, hook {hook}" if hook else f"plugin {plugin!r}"
         super().__init__(f"{where}: {message}")
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """`` Did you mean 'x'?`` or nothing, for the end of a message."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""

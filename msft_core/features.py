@@ -10,6 +10,7 @@ import mindspore as ms
 import numpy as np
 
 from msft_core.errors import MsftError, PluginError
+from msft_core.images import hash_of
 from msft_core.pipeline import Batch, KeyedPipeline
 from msft_core.plugins import first_line
 from msft_core.stages import Chain
@@ -194,52 +195,72 @@ class Prefix:
         self.space.discard()
 
 
+class Rows:
+    """Which rows the epochs of a pipeline stand for.
+
+    Args:
+        images: the pipeline.
+        digests: hash of each image's bytes.
+    """
+
+    def __init__(self, images: KeyedPipeline, digests: Sequence[str]) -> None:
+        self.images, self._digests = images, digests
+        self._keys: dict[int, list[bytes]] = {}
+
+    def view(self, epoch: int) -> int:
+        """Number of the view that an epoch shows; 0 where there is but one."""
+        return self.images.view_number(epoch) if self.images.recipe.augmentation else 0
+
+    def keys(self, epoch: int) -> list[bytes]:
+        """See ``row_keys``; made once for each view."""
+        view = self.view(epoch)
+        if view not in self._keys:
+            self._keys[view] = row_keys(self.images, self._digests, epoch)
+        return self._keys[view]
+
+
 class FeaturePipeline:
     """Batches of features, in the same order and of the same views as batches of images.
 
     Args:
-        images: the images.
-        digests: hash of each image's bytes.
+        rows: the images and their keys.
         prefix: computes and stores the features.
         name: of the pipeline, for the progress bar.
     """
 
-    def __init__(
-        self, images: KeyedPipeline, digests: Sequence[str], prefix: Prefix, name: str
-    ) -> None:
-        self._images, self._digests, self._prefix, self._name = images, digests, prefix, name
+    def __init__(self, rows: Rows, prefix: Prefix, name: str) -> None:
+        self._rows, self._prefix, self._name = rows, prefix, name
 
     def steps(self) -> int:
         """See ``Pipeline``."""
-        return self._images.steps()
+        return self._rows.images.steps()
 
     def prepare(self, number: int, between: Callable[[], None]) -> None:
         """Compute what an epoch needs and is not stored. See ``Prefix.complete``."""
-        label = self._name
-        if self._images.recipe.augmentation:
-            label += f", view {self._images.view_number(number) + 1}"
-        keys = row_keys(self._images, self._digests, number)
-        self._prefix.complete(self._images, number, keys, label, between)
+        images, label = self._rows.images, self._name
+        if images.recipe.augmentation:
+            label += f", view {self._rows.view(number) + 1}"
+        self._prefix.complete(images, number, self._rows.keys(number), label, between)
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """See ``Pipeline``; ``prepare`` comes first."""
-        keys = row_keys(self._images, self._digests, number)
-        for rows in self._images.portions(number):
+        images, keys = self._rows.images, self._rows.keys(number)
+        for rows in images.portions(number):
             try:
                 features = self._prefix.space.read([keys[row] for row in rows])
             except OSError as error:
                 raise MsftError(f"stored features cannot be read: {error}.") from error
-            yield Batch(features, self._images.labels(rows), rows)
+            yield Batch(features, images.labels(rows), rows)
 
 
 def row_keys(images: KeyedPipeline, digests: Sequence[str], epoch: int) -> list[bytes]:
     """16 bytes for each image that name what an epoch shows of it: its content and the view."""
     recipe = images.recipe
     if recipe.augmentation is None:
-        return [_short_hash("evaluation", digest) for digest in digests]
+        return [hash_of("evaluation", digest) for digest in digests]
     view = (recipe.seed, images.view_number(epoch), recipe.augmentation)
     ids = images.table.ids
-    return [_short_hash("training", *view, i, d) for i, d in zip(ids, digests, strict=True)]
+    return [hash_of("training", *view, i, d) for i, d in zip(ids, digests, strict=True)]
 
 
 def digest_of(chain: Chain) -> str:
@@ -261,11 +282,6 @@ def relative_difference(one: Array, other: Array) -> float:
     one, other = one.astype(np.float64), other.astype(np.float64)
     size = float(np.linalg.norm(other))
     return float(np.linalg.norm(one - other)) / (size or 1.0)
-
-
-def _short_hash(*parts: object) -> bytes:
-    text = "\0".join(str(part) for part in parts).encode("utf-8", "surrogateescape")
-    return hashlib.blake2b(text, digest_size=16).digest()
 
 
 def _in_words(error: OSError) -> str:

@@ -13,8 +13,8 @@ from msft_core.features import (
     CannotStore,
     FeaturePipeline,
     Prefix,
+    Rows,
     digest_of,
-    row_keys,
 )
 from msft_core.pipeline import KeyedPipeline, Pipeline
 from msft_core.store import FeatureStore
@@ -58,7 +58,7 @@ class Feed:
         reporter: Reporter,
     ) -> None:
         self._trainer, self._images, self._views, self._epochs = trainer, images, views, epochs
-        self._digests = {name: digests["val" if name == "val" else "train"] for name in images}
+        self._rows = self._rows_of(digests) if views else {}
         self._description, self._store, self._graph = description, store, graph
         self._ask_extractor, self._reporter = ask_extractor, reporter
         self._prefix: Prefix | None = None
@@ -94,11 +94,11 @@ class Feed:
         """The batches to train on or to evaluate."""
         if self._prefix is None:
             return self._images[name]
-        return FeaturePipeline(self._keyed(name), self._digests[name], self._prefix, name)
+        return FeaturePipeline(self._rows[name], self._prefix, name)
 
     def images(self, name: str) -> Pipeline:
         """The images of the same batches."""
-        return self._images[name] if self._prefix is None else self._keyed(name)
+        return self._images[name] if self._prefix is None else self._rows[name].images
 
     def close(self) -> None:
         """Let go of the stored features' files."""
@@ -106,15 +106,20 @@ class Feed:
             self._prefix.space.close()
         self._prefix, self._identity = None, (0, "")
 
-    def _keyed(self, name: str) -> KeyedPipeline:
-        pipeline: Any = self._images[name]
-        return KeyedPipeline(pipeline.table, replace(pipeline.recipe, views=self._views))
+    def _rows_of(self, digests: Mapping[str, Sequence[str]]) -> dict[str, Rows]:
+        rows = {}
+        pipeline: Any
+        for name, pipeline in self._images.items():
+            images = KeyedPipeline(pipeline.table, replace(pipeline.recipe, views=self._views))
+            rows[name] = Rows(images, digests["val" if name == "val" else "train"])
+        return rows
 
     def _store_features(self, stages: int, digest: str) -> None:
-        backbone, train = self._trainer.backbone, self._keyed("train")
+        backbone, train = self._trainer.backbone, self._rows["train"]
         names = [stage.name for stage in backbone.stages[:stages]]
-        few = np.unique(np.linspace(0, len(train.table.ids) - 1, PROBED).astype(np.int64))
-        keys = row_keys(train, self._digests["train"], 1)
+        keys = train.keys(1)
+        few = np.unique(np.linspace(0, len(keys) - 1, PROBED).astype(np.int64))
+        images = next(train.images.batches([few], 1)).inputs
         try:
             self._prefix = Prefix(
                 self._trainer.prefix(stages),
@@ -129,7 +134,7 @@ class Feed:
                 store=self._store,
                 graph=self._graph,
                 keys=self._keys(),
-                probe=(next(train.batches([few], 1)).inputs, [keys[row] for row in few]),
+                probe=(images, [keys[row] for row in few]),
                 ask_extractor=self._ask_extractor,
                 reporter=self._reporter,
             )
@@ -140,10 +145,10 @@ class Feed:
         """Of all rows that the run will need."""
         keys: list[bytes] = []
         for name in ("train", "val"):
-            images = self._keyed(name)
-            views = min(self._views, self._epochs) if images.recipe.augmentation else 1
+            rows = self._rows[name]
+            views = min(self._views, self._epochs) if rows.images.recipe.augmentation else 1
             for epoch in range(1, views + 1):
-                keys += row_keys(images, self._digests[name], epoch)
+                keys += rows.keys(epoch)
         return keys
 
     def _go_on_without(self, reason: str) -> None:

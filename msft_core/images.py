@@ -528,11 +528,16 @@ def evaluation_view(data: bytes, preprocessing: Preprocessing) -> Pixels:
     return np.asarray(_crop(data, preprocessing, lambda size: _centre_box(size, preprocessing)))
 
 
+def hash_of(*parts: object) -> bytes:
+    """16 bytes for what the parts say together, as text: BLAKE2b."""
+    text = "\0".join(str(part) for part in parts)
+    return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+
+
 def _random(seed: int, image_id: str, view: int) -> np.random.Generator:
     # Philox is keyed directly, so a stream costs no entropy and no state of its own, and streams
     # of different keys are independent.
-    name = f"{seed}\0{image_id}\0{view}".encode("utf-8", "surrogateescape")
-    key = int.from_bytes(blake2b(name, digest_size=16).digest(), "little")
+    key = int.from_bytes(hash_of(seed, image_id, view), "little")
     return np.random.Generator(np.random.Philox(key=key))
 
 

@@ -8,7 +8,6 @@ and on the list of files.
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -252,5 +251,4 @@ def _order(count: int, recipe: Recipe, number: int) -> Array:
 
 
 def _number_from(*parts: object) -> int:
-    text = "\0".join(str(part) for part in parts).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "little")
+    return int.from_bytes(images.hash_of(*parts), "little")

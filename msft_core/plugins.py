@@ -6,7 +6,6 @@ plugin and the hook. Nothing here imports MindSpore or NumPy.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import importlib.util
@@ -22,7 +21,7 @@ from typing import Any, Literal
 import pluggy
 
 from msft_core import hookspecs
-from msft_core.errors import MsftError, PluginError, UsageError
+from msft_core.errors import MsftError, PluginError, UsageError, suggest
 from msft_core.types import Component, Kind
 
 ENTRY_POINT_GROUP = "msft"
@@ -52,12 +51,6 @@ class PluginInfo:
     problem: str = ""
     given: bool = False
     """Given to this run (``--plugin``, ``run(plugins=[...])``), so asked before the owner."""
-
-
-def suggest(word: str, known: Iterable[str]) -> str:
-    """`` Did you mean 'x'?`` or nothing, for the end of a message."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def first_line(error: BaseException) -> str:

@@ -90,10 +90,10 @@ def release_onednn(environment: MutableMapping[str, str]) -> None:
     own value stays.
     """
     if _onednn["capped"]:
-        import mindspore as ms
         from mindspore import ops
 
-        ops.conv2d(ms.ops.ones((1, 1, 3, 3)), ms.ops.ones((1, 1, 3, 3))).asnumpy()
+        one = ops.ones((1, 1, 3, 3))
+        ops.conv2d(one, one).asnumpy()
         environment.pop(_ONEDNN_CAP[0], None)
         _onednn.update(capped=False, released=True)
 

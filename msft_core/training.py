@@ -17,9 +17,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
-from msft_core.errors import PluginError, TrainingError
+from msft_core.errors import PluginError, TrainingError, suggest
 from msft_core.pipeline import Batch, Pipeline
-from msft_core.plugins import first_line, suggest
+from msft_core.plugins import first_line
 from msft_core.runfolder import write_atomically
 from msft_core.runtime import Runtime
 from msft_core.stages import MOVING_STATISTICS, Chain
@@ -144,7 +144,9 @@ class Trainer:
             if trainable.batch_norm == "frozen_eval"
             else ()
         )
-        self.frozen_stages = self._stages_that_stay(trainable)
+        # With `batch` every stage runs in training mode, so none gives the same all the time.
+        stay = trainable.batch_norm == "frozen_eval"
+        self.frozen_stages = self._first_that_trains() if stay else 0
         self.enter_at(0)
         self._rates = Schedule(trainable.optimizer, steps_per_epoch, epochs).rates()
         old = {} if self._optimizer is None else self._optimizer.parameters_dict()
@@ -156,12 +158,12 @@ class Trainer:
             if name in slots and name in old:
                 slots[name].set_data(old[name].value())
 
-    def _stages_that_stay(self, trainable: Trainable) -> int:
-        if trainable.batch_norm == "batch":  # then frozen stages run in training mode
-            return 0
-        cells = [stage.cell for stage in self.backbone.stages]
-        trains = (any(p.requires_grad for p in cell.get_parameters()) for cell in cells)
-        return next((i for i, does in enumerate(trains) if does), len(cells))
+    def _first_that_trains(self) -> int:
+        """Index into the stages; their number where only the head trains."""
+        trains = (
+            any(p.requires_grad for p in part.get_parameters()) for part in self.network.parts
+        )
+        return list(trains).index(True)
 
     def enter_at(self, stage: int) -> None:
         """Say what batches hold: images (0), or what the stages before this one gave for them."""
@@ -214,15 +216,8 @@ class Trainer:
         return nn.Adam(groups, learning_rate=self._rates)
 
     def _make_step(self) -> Callable[..., Any]:
-        parts = list(self.network.parts)[self._start :]
-        cut = next(
-            (
-                i
-                for i, part in enumerate(parts)
-                if any(p.requires_grad for p in part.get_parameters())
-            ),
-        )
-        step = Step(Chain(parts[:cut]), Chain(parts[cut:]), self._optimizer)
+        parts, cut = list(self.network.parts), self._first_that_trains()
+        step = Step(Chain(parts[self._start : cut]), Chain(parts[cut:]), self._optimizer)
         if self._runtime.sink and self._start == 0:
             return step.construct  # data_sink compiles it
         if self._runtime.graph:

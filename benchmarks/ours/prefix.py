@@ -27,8 +27,11 @@ def main(batch: int, size: int) -> None:
     import mindspore as ms
     import msft_resnet
 
+    from msft_core import features
     from msft_core.stages import Chain
 
+    if batch != features.BATCH:
+        raise ValueError(f"a batch of {batch} where msft_core.features computes {features.BATCH}")
     context = Context(0, cache_dir(), reporter)
     settings = msft_resnet.ResNetSettings(weights="none", image_size=size)
 

@@ -24,8 +24,8 @@ def command(
     with reported(verbose=verbose):
         from msft_core import config as configuration
         from msft_core.cache import cache_dir
-        from msft_core.errors import UsageError
-        from msft_core.plugins import Plugins, suggest
+        from msft_core.errors import UsageError, suggest
+        from msft_core.plugins import Plugins
         from msft_core.reporter import console_reporter
         from msft_core.types import Context
 

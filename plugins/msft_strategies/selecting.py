@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 from msft_core import Backbone, ParameterGroup, Stage, UsageError
+from msft_core.errors import suggest
 from msft_core.stages import learned_names
 
 
@@ -28,11 +28,9 @@ def stages_from(backbone: Backbone, name: str | None) -> Sequence[Stage]:
         return _with_parameters(backbone.stages)[-1:]
     names = [stage.name for stage in backbone.stages]
     if name not in names:
-        close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         raise UsageError(
             f"strategy.from = {name!r}: {backbone.name} has no such stage."
-            + (f" Did you mean {close[0]!r}?" if close else "")
-            + f" There are: {', '.join(names)}."
+            f"{suggest(name, names)} There are: {', '.join(names)}."
         )
     return backbone.stages[names.index(name) :]
 

@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from msft_core.compat import API_VERSION as API_VERSION
     from msft_core.config import RunConfig as RunConfig
     from msft_core.engine import run as run
     from msft_core.errors import DataError as DataError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from msft_core.errors import TrainingError as TrainingError
     from msft_core.errors import UsageError as UsageError
     from msft_core.errors import WeightsError as WeightsError
-    from msft_core.plugins import hookimpl as hookimpl
+    from msft_core.hookspecs import hookimpl as hookimpl
     from msft_core.types import Backbone as Backbone
     from msft_core.types import Best as Best
     from msft_core.types import Component as Component
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
     from msft_core.types import DatasetSplits as DatasetSplits
     from msft_core.types import EpochRecord as EpochRecord
     from msft_core.types import FeatureExtractor as FeatureExtractor
+    from msft_core.types import HookCall as HookCall
     from msft_core.types import ImageBatch as ImageBatch
     from msft_core.types import ImageTable as ImageTable
     from msft_core.types import NameOrFile as NameOrFile
+    from msft_core.types import Observer as Observer
     from msft_core.types import OptimizerSpec as OptimizerSpec
     from msft_core.types import ParameterGroup as ParameterGroup
     from msft_core.types import Predictions as Predictions
@@ -46,14 +49,15 @@ _ERRORS = """
     DataError DeviceError DownloadError MsftError PluginError TrainingError UsageError WeightsError
 """
 _TYPES = """
-    Backbone Best Component Context DatasetSplits EpochRecord FeatureExtractor ImageBatch
-    ImageTable NameOrFile OptimizerSpec ParameterGroup Predictions Preprocessing Reporter Run
-    RunReport Settings Stage Trainable
+    Backbone Best Component Context DatasetSplits EpochRecord FeatureExtractor HookCall
+    ImageBatch ImageTable NameOrFile Observer OptimizerSpec ParameterGroup Predictions
+    Preprocessing Reporter Run RunReport Settings Stage Trainable
 """
 _HOME = {
+    "API_VERSION": "compat",
     "RunConfig": "config",
     "run": "engine",
-    "hookimpl": "plugins",
+    "hookimpl": "hookspecs",
     **dict.fromkeys(_ERRORS.split(), "errors"),
     **dict.fromkeys(_TYPES.split(), "types"),
 }

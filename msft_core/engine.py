@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from msft_core import config as configuration
 from msft_core.cache import cache_dir
 from msft_core.config import RunConfig
-from msft_core.errors import DataError, MsftError, PluginError
+from msft_core.errors import DataError, MsftError, PluginError, first_line
 from msft_core.interrupt import Interrupts
-from msft_core.plugins import Plugins, first_line
+from msft_core.plugins import Plugins
 from msft_core.reporter import console_reporter
 from msft_core.runfolder import RunFolder, unused_name, write_text
 from msft_core.types import (
@@ -27,6 +27,7 @@ from msft_core.types import (
     EpochRecord,
     FeatureExtractor,
     Kind,
+    Observer,
     Reporter,
     RunReport,
 )
@@ -45,6 +46,7 @@ def run(
     plugins: Sequence[object] = (),
     out: str | Path | None = None,
     reporter: Reporter | None = None,
+    observers: Sequence[Observer] = (),
 ) -> RunReport:
     """Train a classifier.
 
@@ -55,6 +57,7 @@ def run(
             components, so one hook of three lines replaces a dataset.
         out: the run folder; by default a new one under ``runs/``.
         reporter: where lines and progress go; by default the console.
+        observers: see every call of a plugin's hook.
 
     Returns:
         How the run ended.
@@ -67,13 +70,20 @@ def run(
     """
     reporter = reporter or console_reporter()
     interrupts = Interrupts()
-    with interrupts.caught(), ExitStack() as if_refused:
+    with interrupts.caught(), ExitStack() as always, ExitStack() as if_refused:
         # 1, 2: what was asked for, and the plugins.
         raw = _raw(config)
         modules, without = configuration.plugin_lists(raw)
-        loaded = Plugins.load(modules=modules, without=without, objects=plugins)
-        for info in loaded.broken:
-            reporter.warning(f"plugin {info.name!r} ({info.origin}) is left out: {info.problem}")
+        loaded = Plugins.load(
+            modules=modules, without=without, objects=plugins, observers=observers
+        )
+        always.enter_context(loaded.named_by_package())
+        for info in loaded.infos:
+            named = f"plugin {info.name!r} ({info.origin})"
+            if info.status == "broken":
+                reporter.warning(f"{named} is left out: {info.problem}")
+            for warning in info.warnings:
+                reporter.warning(f"{named}: {warning}.")
 
         # 3, 4: every setting checked, the three components resolved by name.
         settled = configuration.resolve(raw, loaded)

@@ -6,7 +6,8 @@ Every message is one or two lines: what is wrong, where, what to do about it.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,11 +56,42 @@ class PluginError(MsftError):
         message: what happened.
     """
 
+    package: str = ""
+    """The distribution that the plugin came with, such as ``msft-digits 0.1.0``, where known."""
+
     def __init__(self, plugin: str, hook: str, message: str) -> None:
         self.plugin = plugin
         self.hook = hook
-        where = f"plugin {plugin!r}, hook {hook}" if hook else f"plugin {plugin!r}"
-        super().__init__(f"{where}: {message}")
+        self.message = message
+        super().__init__(plugin, hook, message)
+
+    def __str__(self) -> str:
+        package = f" ({self.package})" if self.package else ""
+        hook = f", hook {self.hook}" if self.hook else ""
+        return f"plugin {self.plugin!r}{package}{hook}: {self.message}"
+
+
+@contextmanager
+def blaming(plugin: str, hook: str, what: str = "") -> Iterator[None]:
+    """Turn whatever is raised inside into a ``PluginError``, but for errors that say it already.
+
+    Args:
+        plugin: whose code runs inside.
+        hook: the hook that handed it over.
+        what: goes before the reason.
+    """
+    try:
+        yield
+    except MsftError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(plugin, hook, what + first_line(error)) from error
+
+
+def first_line(error: BaseException) -> str:
+    """An exception on one line: MindSpore's run over many."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip(" -\t")]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

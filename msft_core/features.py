@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import mindspore as ms
 import numpy as np
 
-from msft_core.errors import MsftError, PluginError
+from msft_core.errors import MsftError, PluginError, blaming
 from msft_core.images import hash_of
 from msft_core.pipeline import Batch, KeyedPipeline
-from msft_core.plugins import first_line
 from msft_core.stages import Chain
 from msft_core.store import FeatureStore
 from msft_core.training import if_possible, padded
@@ -136,14 +136,11 @@ class Prefix:
         """Features (n, ...) of images, float32 (n, 3, size, size), at most ``BATCH``."""
         count, images = len(images), padded(images, BATCH)
         if self._extractor is None:
-            return self._many(ms.Tensor(images)).asnumpy()[:count]
+            with self._blaming_the_backbone():
+                return self._many(ms.Tensor(images)).asnumpy()[:count]
         extractor, plugin = self._extractor
-        try:
+        with blaming(plugin, "build_feature_extractor"):
             features = extractor.compute(images)
-        except MsftError:
-            raise
-        except Exception as error:
-            raise PluginError(plugin, "build_feature_extractor", first_line(error)) from error
         if not self._agrees:
             self._require_agreement(features, images)
         return features[:count]
@@ -167,7 +164,8 @@ class Prefix:
 
     def _by_mindspore(self, images: Array) -> Array:
         """In PyNative, which compiles nothing."""
-        output = self._chain(ms.Tensor(images))
+        with self._blaming_the_backbone():
+            output = self._chain(ms.Tensor(images))
         if not isinstance(output, ms.Tensor) or output.ndim < 1 or len(output) != len(images):
             got = tuple(output.shape) if isinstance(output, ms.Tensor) else type(output).__name__
             raise PluginError(
@@ -176,6 +174,9 @@ class Prefix:
                 f"the stages {self._name} give {got} for {len(images)} images, not one row each",
             )
         return output.asnumpy()
+
+    def _blaming_the_backbone(self) -> AbstractContextManager[None]:
+        return blaming(self._plugin, "build_backbone", f"the stages {self._name} do not run: ")
 
     def _distrust(self, rows: Array, keys: Sequence[bytes]) -> None:
         """Throw away what is stored where it is not what the stages give now."""

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
 
 hookspec = pluggy.HookspecMarker("msft")
+hookimpl = pluggy.HookimplMarker("msft")
 
 
 @hookspec

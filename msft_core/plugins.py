@@ -1,7 +1,7 @@
 """Plugins: find, block, load, validate, list; resolve a component by name; call hooks.
 
-Every function of a plugin is registered behind a guard, so that whatever it raises names the
-plugin and the hook. Nothing here imports MindSpore or NumPy.
+Every function of a plugin is registered behind a guard (``guard.py``), so that whatever it raises
+names the plugin and the hook. Nothing here imports MindSpore or NumPy.
 """
 
 from __future__ import annotations
@@ -12,20 +12,22 @@ import importlib.util
 import inspect
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 import pluggy
 
-from msft_core import hookspecs
-from msft_core.errors import MsftError, PluginError, UsageError, suggest
-from msft_core.types import Component, Kind
+from msft_core import compat, hookspecs, trace
+from msft_core.errors import MsftError, PluginError, UsageError, first_line, suggest
+from msft_core.guard import Guard, RefusedFunction
+from msft_core.types import Component, Kind, Observer
 
 ENTRY_POINT_GROUP = "msft"
-hookimpl = pluggy.HookimplMarker("msft")
 
 # Callbacks, metrics and extractors are switched by their own `enabled`; a hook of a plugin whose
 # components of that kind are all switched off is not called.
@@ -36,6 +38,10 @@ _KIND_OF_HOOK: dict[str, Kind] = {
     "on_epoch_end": "callback",
     "on_run_end": "callback",
 }
+
+_SLOW_SECONDS = 0.5
+"""A plugin that takes longer to load slows down every command, so it is told."""
+_HEAVY = ("mindspore", "numpy", "matplotlib", "torch", "tensorflow", "sklearn", "pandas", "scipy")
 
 
 @dataclass(frozen=True)
@@ -51,18 +57,20 @@ class PluginInfo:
     problem: str = ""
     given: bool = False
     """Given to this run (``--plugin``, ``run(plugins=[...])``), so asked before the owner."""
-
-
-def first_line(error: BaseException) -> str:
-    """An exception on one line: MindSpore's run over many."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip(" -\t")]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    location: str = ""
+    """Its module, or its file."""
+    warnings: tuple[str, ...] = ()
+    """What works, but should be mended: old names, slow loading."""
+    seconds: float = 0.0
+    """How long it took to load."""
 
 
 class Plugins:
     """The plugins of one run or command."""
 
-    def __init__(self) -> None:
+    def __init__(self, observers: Sequence[Observer] = ()) -> None:
+        self._observers = (trace.Tracer(), *observers) if trace.is_asked_for() else (*observers,)
+        self._depth = [0]
         self._manager = pluggy.PluginManager("msft")
         self._manager.add_hookspecs(hookspecs)
         self._infos: dict[str, PluginInfo] = {}
@@ -76,6 +84,7 @@ class Plugins:
         modules: Sequence[str] = (),
         without: Sequence[str] = (),
         objects: Sequence[object] = (),
+        observers: Sequence[Observer] = (),
     ) -> Plugins:
         """Load every installed plugin, then those given to this run.
 
@@ -85,13 +94,14 @@ class Plugins:
             without: names of plugins not to import, as with ``--without``; joined with
                 ``MSFT_WITHOUT``.
             objects: plugin objects or classes, as with ``run(plugins=[...])``.
+            observers: see every hook call; with ``MSFT_TRACE=1`` one that prints them does too.
 
         Raises:
             UsageError: ``without`` names no plugin.
             PluginError: a plugin that was given to this run is broken. An installed one that is
                 broken is only listed as such.
         """
-        plugins = cls()
+        plugins = cls(observers)
         modules = [*_from_environment("MSFT_PLUGINS"), *modules]
         blocked = {*_from_environment("MSFT_WITHOUT"), *without}
         entry_points = sorted(
@@ -116,63 +126,91 @@ class Plugins:
 
     def _load_entry_point(self, entry_point: metadata.EntryPoint, blocked: set[str]) -> None:
         name, dist = entry_point.name, entry_point.dist
-        origin = f"{dist.name} {dist.version}" if dist else entry_point.value
-        version = dist.version if dist else ""
+        info = PluginInfo(
+            name,
+            version=dist.version if dist else "",
+            origin=f"{dist.name} {dist.version}" if dist else entry_point.value,
+            status="broken",
+            location=entry_point.value,
+        )
         if name in blocked:
-            self._infos[name] = PluginInfo(name, version, origin, "blocked")
+            self._infos[name] = replace(info, status="blocked")
             return
         if name in self._infos:
-            name, problem = (
-                f"{name} ({entry_point.value})",
-                f"another plugin is called {name!r} already ({self._infos[name].origin})",
-            )
-            self._infos[name] = PluginInfo(name, version, origin, "broken", problem=problem)
+            problem = f"another plugin is called {name!r} already ({self._infos[name].origin})"
+            name = f"{name} ({entry_point.value})"
+            self._infos[name] = replace(info, name=name, problem=problem)
             return
+        loading = _Loading()
         try:
-            plugin = _imported(entry_point.load)
-            self._add(plugin, name, version, origin)
+            self._add(_imported(entry_point.load), info, loading)
         except _Broken as error:
-            self._infos[name] = PluginInfo(name, version, origin, "broken", problem=str(error))
+            self._infos[name] = replace(info, problem=str(error), seconds=loading.seconds)
 
     def _load_module(self, module: str) -> None:
+        loading = _Loading()
         try:
             plugin = _imported(functools.partial(_import_named, module))
         except _Broken as error:
             raise PluginError(module, "", str(error)) from error
-        self._add_given(plugin, module, "--plugin")
+        self._add_given(plugin, module, "--plugin", loading)
 
-    def _add_given(self, plugin: object, name: str, origin: str) -> None:
+    def _add_given(
+        self, plugin: object, name: str, origin: str, loading: _Loading | None = None
+    ) -> None:
         base, number = name, 2
         while name in self._infos:
             name, number = f"{base}-{number}", number + 1
+        info = PluginInfo(
+            name,
+            version=str(getattr(plugin, "__version__", "")),
+            origin=origin,
+            status="broken",
+            given=True,
+            location=_location_of(plugin),
+        )
         try:
-            self._add(plugin, name, str(getattr(plugin, "__version__", "")), origin, given=True)
+            self._add(plugin, info, loading or _Loading())
         except _Broken as error:
             raise PluginError(name, error.hook, str(error)) from error
 
-    def _add(
-        self, plugin: object, name: str, version: str, origin: str, *, given: bool = False
-    ) -> None:
+    def _add(self, plugin: object, info: PluginInfo, loading: _Loading) -> None:
+        refusal = compat.why_refused(getattr(plugin, compat.REQUIREMENT, compat.API_VERSION))
+        if refusal:
+            raise _Broken(refusal)
         if inspect.isclass(plugin):
-            plugin = plugin()
+            plugin = _imported(plugin)
+        name = info.name
         guarded = _Guarded()
         hooks = []
+        warnings: list[str] = []
         for attribute in dir(plugin):
             options = self._manager.parse_hookimpl_opts(plugin, attribute)
             if options is None:
-                if attribute in hookspecs.HOOK_NAMES and callable(getattr(plugin, attribute, None)):
+                known_as = compat.RENAMED_HOOKS.get(attribute)
+                hook = known_as.new if known_as else attribute
+                if hook in hookspecs.HOOK_NAMES and callable(getattr(plugin, attribute, None)):
                     raise _Broken(f"{attribute} lacks @msft_core.hookimpl", attribute)
                 continue
             hook = options.get("specname") or attribute
+            if renamed := compat.RENAMED_HOOKS.get(hook):
+                warnings.append(_renamed_warning(f"hook {hook}", renamed))
+                hook = renamed.new
             if hook not in hookspecs.HOOK_NAMES:
                 known = suggest(hook, hookspecs.HOOK_NAMES)
                 raise _Broken(f"{hook} is not a hook of msft.{known}", hook)
             if options.get("wrapper") or options.get("hookwrapper"):
                 raise _Broken("hook wrappers are not part of the contract", hook)
-            function = getattr(plugin, attribute)
-            _check_arguments(function, hook)
+            if hook in hooks:
+                raise _Broken(f"{hook} is there twice, once under another name", hook)
+            try:
+                guard = Guard(getattr(plugin, attribute), name, hook, self._observers, self._depth)
+            except RefusedFunction as error:
+                raise _Broken(str(error), hook) from None
+            for old, change in guard.renamed.items():
+                warnings.append(_renamed_warning(f"argument {old} of {hook}", change))
             hooks.append(hook)
-            setattr(guarded, attribute, _guard(function, name, hook))
+            setattr(guarded, hook, guard.registered(options))
         if not hooks:
             raise _Broken("it has no function marked @msft_core.hookimpl")
         self._manager.register(guarded, name)
@@ -181,8 +219,14 @@ class Plugins:
         except _Broken:
             self._manager.unregister(name=name)
             raise
-        self._infos[name] = PluginInfo(
-            name, version, origin, "ok", tuple(hooks), components, given=given
+        in_order = [hook for hook in hookspecs.HOOK_NAMES if hook in hooks]
+        self._infos[name] = replace(
+            info,
+            status="ok",
+            hooks=tuple(in_order),
+            components=components,
+            warnings=(*warnings, *loading.warnings()),
+            seconds=loading.seconds,
         )
 
     def _components_of(self, guarded: Any, name: str) -> tuple[Component, ...]:
@@ -271,6 +315,17 @@ class Plugins:
 
     # Calling
 
+    @contextmanager
+    def named_by_package(self) -> Iterator[None]:
+        """Whatever plugin an error names, name the package that it came with."""
+        try:
+            yield
+        except PluginError as error:
+            info = self._infos.get(error.plugin)
+            if info is not None and not info.given and not error.package:
+                error.package = info.origin
+            raise
+
     def ask(self, hook: str, kind: Kind, name: str, **arguments: Any) -> tuple[Any, str, bool]:
         """Ask for a component: the plugins given to this run, the last one first, then its owner.
 
@@ -298,9 +353,15 @@ class Plugins:
 
     def names_with(self, hook: str, enabled: Callable[[Kind, str], bool]) -> list[str]:
         """Plugins that would be called, in order."""
-        caller = getattr(self._manager.hook, hook)
-        names = [i.plugin_name for i in reversed(caller.get_hookimpls())]
-        return [name for name in names if self._switched_on(name, hook, enabled)]
+        return [name for name in self.order(hook) if self._switched_on(name, hook, enabled)]
+
+    def order(self, hook: str) -> list[str]:
+        """Plugins that implement a hook in the order they are called, switched on or not."""
+        if hook in hookspecs.FIRST_RESULT_HOOKS:
+            having = [info for info in self.infos if hook in info.hooks]
+            given = [info.name for info in having if info.given]
+            return [*reversed(given), *(info.name for info in having if not info.given)]
+        return [i.plugin_name for i in reversed(getattr(self._manager.hook, hook).get_hookimpls())]
 
     def call_one(self, hook: str, plugin: str, **arguments: Any) -> Any:
         """Call a hook of one plugin; None where it has no answer."""
@@ -326,37 +387,41 @@ class _Guarded:
     """Stands for a plugin in pluggy: its hook functions, each behind a guard."""
 
 
-def _guard(function: Callable[..., Any], plugin: str, hook: str) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def guarded(*arguments: Any, **keywords: Any) -> Any:
-        try:
-            return function(*arguments, **keywords)
-        except MsftError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise PluginError(plugin, hook, first_line(error)) from error
-
-    return guarded
-
-
-def _check_arguments(function: Callable[..., Any], hook: str) -> None:
-    allowed = list(inspect.signature(getattr(hookspecs, hook)).parameters)
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise _Broken(f"{hook} must name its arguments; they are {', '.join(allowed)}", hook)
-        if parameter.name not in allowed:
-            known = f"they are {', '.join(allowed)}" if allowed else "it takes none"
-            raise _Broken(f"{hook} has no argument {parameter.name!r}; {known}", hook)
-        if parameter.default is not parameter.empty:
-            # pluggy would never pass it a value.
-            raise _Broken(f"argument {parameter.name!r} of {hook} must have no default", hook)
-
-
 def _imported(load: Callable[[], Any]) -> Any:
     try:
         return load()
     except (Exception, SystemExit) as error:
-        raise _Broken(f"import failed, {first_line(error)}") from error
+        hint = ""
+        if isinstance(error, ImportError) and str(error.name).partition(".")[0] == "msft_core":
+            hint = f" (this msft has plugin API {compat.API_VERSION}; the plugin may need another)"
+        raise _Broken(f"import failed, {first_line(error)}{hint}") from error
+
+
+class _Loading:
+    """What loading a plugin costs, from now on."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._before = [name for name in _HEAVY if name in sys.modules]
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._started
+
+    def warnings(self) -> list[str]:
+        heavy = [name for name in _HEAVY if name in sys.modules and name not in self._before]
+        if heavy:
+            return [
+                f"loading it imports {', '.join(heavy)} ({self.seconds:.1f} s): import that inside "
+                "the functions that need it"
+            ]
+        if self.seconds > _SLOW_SECONDS:
+            return [f"loading it takes {self.seconds:.1f} s, which every command has to wait for"]
+        return []
+
+
+def _renamed_warning(what: str, renamed: compat.Renamed) -> str:
+    return f"{what} is now {renamed.new}; the old name works until msft {renamed.until}"
 
 
 def _import_named(module: str) -> Any:
@@ -373,6 +438,13 @@ def _import_named(module: str) -> Any:
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     return importlib.import_module(module)
+
+
+def _location_of(plugin: object) -> str:
+    if inspect.ismodule(plugin):
+        return str(getattr(plugin, "__file__", None) or plugin.__name__)
+    named = plugin if inspect.isclass(plugin) else type(plugin)
+    return f"{named.__module__}:{named.__qualname__}"
 
 
 def _name_of_object(plugin: object) -> str:

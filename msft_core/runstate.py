@@ -101,7 +101,12 @@ class RunState:
                 for name, value in answer.items():
                     if name in givers:
                         raise PluginError(plugin, hook, f"{givers[name]} gives {name!r} already")
-                    givers[name], figures[name] = f"plugin {plugin!r}", float(value)
+                    try:
+                        figures[name] = float(value)
+                    except (TypeError, ValueError):
+                        what = f"gave {type(value).__name__} for {name!r}, not a number"
+                        raise PluginError(plugin, hook, what) from None
+                    givers[name] = f"plugin {plugin!r}"
             self._evaluated[split] = figures
         return self._evaluated[split]
 

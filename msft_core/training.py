@@ -17,9 +17,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
-from msft_core.errors import PluginError, TrainingError, suggest
+from msft_core.errors import PluginError, TrainingError, blaming, first_line, suggest
 from msft_core.pipeline import Batch, Pipeline
-from msft_core.plugins import first_line
 from msft_core.runfolder import write_atomically
 from msft_core.runtime import Runtime
 from msft_core.stages import MOVING_STATISTICS, Chain
@@ -27,6 +26,8 @@ from msft_core.types import Array, Backbone, OptimizerSpec, Trainable
 
 # What an optimizer keeps beside a slot for each parameter; rates and momentum come from the answer.
 _STEP_COUNTS = frozenset({"global_step", "beta1_power", "beta2_power"})
+
+_DOES_NOT_RUN = "its network does not run: "
 
 
 class Network(Chain):
@@ -110,7 +111,7 @@ class Trainer:
         self._say = say
         self.backbone, self.plugin, self._num_classes = backbone, plugin, num_classes
         self._runtime = runtime
-        self.parameters = _owned_parameters(backbone, plugin)
+        self.parameters = owned_parameters(backbone, plugin)
         self.network = Network([*(stage.cell for stage in backbone.stages), backbone.head])
         self.frozen_stages = 0
         """How many leading stages give the same for the same image all the time."""
@@ -263,7 +264,8 @@ class Trainer:
             return self._train_epoch_sunk(pipeline, epoch)
         total, count, steps = 0.0, 0, 0
         for batch in pipeline.epoch(epoch):
-            answer = self._step(ms.Tensor(batch.inputs), ms.Tensor(batch.labels))[1]
+            with blaming(self.plugin, "build_backbone", _DOES_NOT_RUN):
+                answer = self._step(ms.Tensor(batch.inputs), ms.Tensor(batch.labels))[1]
             logits = self._checked(answer.asnumpy(), len(batch.labels))
             # Not the step's own loss: on a CPU its last bit varies from call to call, though the
             # logits and the gradients do not.
@@ -312,7 +314,8 @@ class Trainer:
             inputs, count = batch.inputs, len(batch.labels)
             if self._answers_in_graph:
                 inputs = padded(inputs, batch_size)
-            answers = self._answer(ms.Tensor(inputs)).asnumpy().astype(np.float32)[:count]
+            with blaming(self.plugin, "build_backbone", _DOES_NOT_RUN):
+                answers = self._answer(ms.Tensor(inputs)).asnumpy().astype(np.float32)[:count]
             yield batch, self._checked(answers, count)
 
     def _checked(self, logits: Array, count: int) -> Array:
@@ -342,7 +345,13 @@ class Trainer:
             parameter.set_data(saved[name].value())
 
 
-def _owned_parameters(backbone: Backbone, plugin: str) -> dict[str, ms.Parameter]:
+def owned_parameters(backbone: Backbone, plugin: str) -> dict[str, ms.Parameter]:
+    """A backbone's parameters by name, stages and head.
+
+    Raises:
+        PluginError: it is no Backbone, a parameter or its name is there twice, or the head has
+            none.
+    """
     hook = "build_backbone"
     if not isinstance(backbone, Backbone):
         raise PluginError(plugin, hook, f"gave {type(backbone).__name__}, not a Backbone")

@@ -75,6 +75,7 @@ class Component:
         settings: model of its settings, shown in help and checked before anything heavy runs.
         fetch: downloads all it needs for working offline later and returns the files; None where
             there is nothing to download.
+        urls: what ``fetch`` downloads from unless a setting gives another, for ``msft doctor``.
     """
 
     kind: Kind
@@ -82,6 +83,7 @@ class Component:
     summary: str
     settings: type[Settings] = Settings
     fetch: Callable[[Any, Context], Iterable[Path]] | None = None
+    urls: tuple[str, ...] = ()
 
 
 @runtime_checkable
@@ -339,6 +341,39 @@ class RunReport:
     best: Best | None
     history: tuple[EpochRecord, ...]
     reason: str = ""
+
+
+@dataclass(eq=False)
+class HookCall:
+    """One call of a plugin's hook, as observers see it.
+
+    Args:
+        plugin: whose function it is.
+        hook: which.
+        arguments: what the function takes of the hook's arguments, by name.
+        depth: how many other hook calls it is inside of.
+        result: what it answered; None until it has.
+        error: what it raised, as ``PluginError`` where that was not a ``MsftError`` already.
+        seconds: how long it took.
+    """
+
+    plugin: str
+    hook: str
+    arguments: Mapping[str, Any]
+    depth: int = 0
+    result: Any = None
+    error: BaseException | None = None
+    seconds: float = 0.0
+
+
+class Observer(Protocol):
+    """Sees every hook call of a run: ``run(observers=[...])``."""
+
+    def begin(self, call: HookCall) -> None:
+        """The function is about to be called."""
+
+    def end(self, call: HookCall) -> None:
+        """The same object again, with what came of it."""
 
 
 class Run(Protocol):

@@ -3,42 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
-
-
-class RecordingReporter:
-    """Remembers what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.infos: list[str] = []
-        self.warnings: list[str] = []
-        self.done = 0
-        self.totals: list[tuple[str, int | None]] = []
-
-    def info(self, message: str) -> None:
-        self.lines.append(message)
-        self.infos.append(message)
-
-    def warning(self, message: str) -> None:
-        self.lines.append(message)
-        self.warnings.append(message)
-
-    @contextmanager
-    def progress(
-        self, description: str, total: int | None = None, unit: str = ""
-    ) -> Iterator[Callable[[int], None]]:
-        self.totals.append((description, total))
-        yield self.advance
-
-    def advance(self, count: int) -> None:
-        self.done += count
 
 
 def picture(width: int = 96, height: int = 64, shade: int = 0) -> Image.Image:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import msft_canidae
 import pytest
-from image_kit import RecordingReporter, write_classes
+from image_kit import write_classes
 from loopback import Server
 from msft_canidae import CanidaeSettings, unpack
 
 from msft_core import Context, DataError, DatasetSplits, DownloadError
+from msft_core.testing import RecordingReporter
 
 
 @pytest.fixture

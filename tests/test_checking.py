@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import tiny
-from image_kit import RecordingReporter
 
 from msft_core import DatasetSplits, images
 from msft_core.checking import Findings, check_splits
 from msft_core.images import MemoryTable
+from msft_core.testing import RecordingReporter, tiny
 
 SPLITS = DatasetSplits(tiny.CLASSES, tiny.table(4), tiny.table(2, start=1000))
 IMAGES = 8 + 4

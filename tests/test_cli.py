@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import TESTS, TINY, Msft
+from conftest import TINY, Msft
 from image_kit import encode, picture
 
 FOLDER = (
-    "run", "--dataset", "folder", "--plugin", TESTS / "tiny.py", "--backbone", "tiny",
+    "run", "--dataset", "folder", "--plugin", "msft_core.testing.tiny", "--backbone", "tiny",
     "--batch-size", 4,
 )  # fmt: skip
 QUICK = ("--epochs", 1, "--set", "callback.figures.enabled=false", "--out", "out")
@@ -127,7 +127,7 @@ def test_flags_win_over_the_file_and_set_wins_over_flags(msft: Msft, tmp_path: P
         "--config",
         file,
         "--plugin",
-        TESTS / "tiny.py",
+        "msft_core.testing.tiny",
         *QUICK,
         "--seed",
         8,

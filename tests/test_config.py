@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import tomlkit
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from msft_core import Component, Settings, UsageError, hookimpl
 from msft_core import config as configuration
 from msft_core.plugins import Plugins
+from msft_core.testing import tiny
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").rglob("*.toml"))
 

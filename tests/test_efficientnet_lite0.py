@@ -15,12 +15,12 @@ from typing import Any
 import msft_efficientnet_lite as plugin
 import numpy as np
 import pytest
-from image_kit import RecordingReporter
 from msft_efficientnet_lite import EfficientNetLiteSettings
 from network_kit import names, run
 from reference.drawn import fingerprint, images
 
 from msft_core import Backbone, Context, WeightsError
+from msft_core.testing import RecordingReporter
 
 REFERENCE = json.loads(
     (Path(__file__).parent / "reference" / "efficientnet_lite0.json").read_text("utf-8")

@@ -10,10 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 from hypothesis import given
 from hypothesis import strategies as st
-from image_kit import RecordingReporter
 
 import msft_core
 from msft_core import (
@@ -33,6 +31,7 @@ from msft_core.config import merge
 from msft_core.features import relative_difference, row_keys
 from msft_core.images import Augmentation, MemoryTable
 from msft_core.pipeline import KeyedPipeline, Recipe
+from msft_core.testing import RecordingReporter, tiny
 
 TRAIN, VAL = 16, 8
 """Images of ``tiny``."""

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import msft_folder
 import pytest
-from image_kit import RecordingReporter, write_classes
+from image_kit import write_classes
 from msft_folder import FolderSettings
 from pydantic import ValidationError
 
 from msft_core import Context, DatasetSplits, MsftError, UsageError
 from msft_core.folders import scan_class_folders
+from msft_core.testing import RecordingReporter
 
 
 def build(data_dir: Path | None, **settings: float) -> DatasetSplits:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from image_kit import RecordingReporter, difference, encode, picture
+from image_kit import difference, encode, picture
 from PIL import Image
 
 from msft_core import Preprocessing
@@ -33,6 +33,7 @@ from msft_core.images import (
     subset,
     training_view,
 )
+from msft_core.testing import RecordingReporter
 
 IMAGENET = Preprocessing(32, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 AUGMENTATION = Augmentation()

@@ -17,8 +17,6 @@ import mindspore
 import msft_openvino as plugin
 import numpy as np
 import pytest
-import tiny
-from image_kit import RecordingReporter
 from mindspore import nn, ops
 from msft_openvino import OpenVinoSettings
 from pydantic import ValidationError
@@ -26,6 +24,7 @@ from reference.drawn import images
 
 from msft_core import Context, FeatureExtractor, UsageError
 from msft_core.stages import Chain
+from msft_core.testing import RecordingReporter, tiny
 
 CAP = "ONEDNN_MAX_CPU_ISA"
 

@@ -17,7 +17,6 @@ import msft_resnet as plugin
 import numpy as np
 import pytest
 import safetensors.numpy
-from image_kit import RecordingReporter
 from msft_resnet import ResNetSettings
 from msft_resnet.dialects import DIALECTS, recognise
 from network_kit import names, run
@@ -26,6 +25,7 @@ from pydantic import ValidationError
 from reference.drawn import fingerprint, images, resnet50_tensors
 
 from msft_core import Backbone, Context, DownloadError, WeightsError
+from msft_core.testing import RecordingReporter
 from msft_core.weights import Checkpoint, read_checkpoint
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "resnet50.json").read_text("utf-8"))

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
-from image_kit import RecordingReporter
 
 import msft_core
 from msft_core import DatasetSplits, MsftError, PluginError, UsageError, hookimpl
 from msft_core.images import MemoryTable
+from msft_core.testing import RecordingReporter, tiny
 
 
 def config(**sections: Any) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from image_kit import RecordingReporter
 
 from msft_core import DeviceError, runtime
 from msft_core.config import RuntimeSettings
+from msft_core.testing import RecordingReporter
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from image_kit import RecordingReporter
 from msft_sample import SampleSettings
 from PIL import Image
 from pydantic import ValidationError
@@ -24,6 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from msft_core import Context, DatasetSplits, ImageTable
+from msft_core.testing import RecordingReporter
 
 
 def build(

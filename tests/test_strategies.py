@@ -8,9 +8,7 @@ from typing import Any
 import msft_strategies
 import numpy as np
 import pytest
-import tiny
 from conftest import TINY, Msft
-from image_kit import RecordingReporter
 from test_cli import refused
 from test_run import config, parameters
 
@@ -18,6 +16,7 @@ import msft_core
 from msft_core import Backbone, Preprocessing, Trainable, UsageError, hookimpl
 from msft_core import config as configuration
 from msft_core.plugins import Plugins
+from msft_core.testing import RecordingReporter, tiny
 
 PREPROCESSING = Preprocessing(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 RESNET = ("stem", "layer1", "layer2", "layer3", "layer4")

@@ -9,7 +9,6 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 import pytest
-import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 from mindspore import nn
@@ -28,6 +27,7 @@ from msft_core.images import Augmentation
 from msft_core.pipeline import Batch, MindSporePipeline, Recipe
 from msft_core.runtime import Runtime
 from msft_core.stages import Chain, Dropout, prefix_names
+from msft_core.testing import tiny
 from msft_core.training import Schedule, Trainer, mean_loss, softmax
 
 HEAD = ("head.weight", "head.bias")

@@ -36,7 +36,7 @@ def reported(*, verbose: bool = False) -> Iterator[None]:
     except Exception as error:
         if verbose:
             traceback.print_exc()
-        from msft_core.plugins import first_line
+        from msft_core.errors import first_line
 
         more = "" if verbose else " --verbose shows where."
         typer.echo(f"error: {first_line(error)}. This is a fault of msft's own.{more}", err=True)

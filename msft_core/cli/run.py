@@ -46,6 +46,9 @@ def command(
     without: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A plugin not to import.")
     ] = None,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Print every call of a plugin's hook, as MSFT_TRACE=1.")
+    ] = False,
     quiet: Annotated[bool, typer.Option(help="Print warnings and errors only.")] = False,
     verbose: Annotated[bool, typer.Option(help="Print the traceback of an error.")] = False,
 ) -> None:
@@ -58,6 +61,7 @@ def command(
         from msft_core import config as configuration
         from msft_core import engine
         from msft_core.reporter import console_reporter
+        from msft_core.trace import Tracer, is_asked_for
 
         flags = {
             "dataset": {"name": dataset, "data_dir": data_dir},
@@ -73,7 +77,8 @@ def command(
             _given(flags),
             *(configuration.parse_assignment(text) for text in assignments or []),
         )
-        engine.run(raw, out=out, reporter=console_reporter(quiet=quiet))
+        observers = [Tracer()] if trace and not is_asked_for() else []
+        engine.run(raw, out=out, reporter=console_reporter(quiet=quiet), observers=observers)
 
 
 def _given(flags: dict[str, Any]) -> dict[str, Any]:

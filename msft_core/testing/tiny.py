@@ -1,8 +1,13 @@
-"""A plugin for tests: a dataset in memory and a staged backbone that trains in a blink."""
+"""A plugin for tests: a dataset in memory and a staged backbone that trains in a blink.
+
+Its components are both called ``tiny``. ``msft_run`` adds it; elsewhere it is
+``--plugin msft_core.testing.tiny``.
+"""
 
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
 
 from msft_core import (
     Backbone,
@@ -14,6 +19,11 @@ from msft_core import (
     Stage,
     hookimpl,
 )
+
+if TYPE_CHECKING:
+    from mindspore import nn
+
+    from msft_core.images import MemoryTable
 
 CLASSES = ("blue", "red")
 
@@ -54,7 +64,7 @@ def picture(label: int, number: int) -> bytes:
     return buffer.getvalue()
 
 
-def table(per_class: int, start: int = 0):
+def table(per_class: int, start: int = 0) -> MemoryTable:
     """A table of so many pictures a class."""
     from msft_core.images import MemoryTable
 
@@ -67,7 +77,9 @@ def table(per_class: int, start: int = 0):
 
 
 @hookimpl
-def build_dataset(name: str, settings: Settings, context: Context) -> DatasetSplits | None:
+def build_dataset(
+    name: str, settings: TinyDatasetSettings, context: Context
+) -> DatasetSplits | None:
     """Blue and red squares."""
     if name != "tiny":
         return None
@@ -80,7 +92,7 @@ def build_dataset(name: str, settings: Settings, context: Context) -> DatasetSpl
 
 
 @hookimpl
-def build_backbone(name: str, num_classes: int, settings: Settings) -> Backbone | None:
+def build_backbone(name: str, num_classes: int, settings: TinyBackboneSettings) -> Backbone | None:
     """Two convolutions, a pool with dropout, and a head."""
     if name != "tiny":
         return None

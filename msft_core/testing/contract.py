@@ -1,0 +1,326 @@
+"""Does a component keep the contract? Each function here raises with every breach it finds."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from msft_core.plugins import Plugins
+    from msft_core.types import Backbone, Context, ImageTable, Kind, Settings
+
+_READ_AT_MOST = 200
+"""Images of a split that are read twice, to see whether they stay the same."""
+
+
+def assert_dataset(
+    name: str, *, plugins: Sequence[object] = (), settings: Mapping[str, Any] | None = None
+) -> None:
+    """A dataset gives two splits with one class list, images that decode, and the same each time.
+
+    Args:
+        name: of the dataset.
+        plugins: objects, classes or modules with hooks, besides the installed ones.
+        settings: as in the section ``dataset`` of a configuration.
+
+    Raises:
+        AssertionError: with a line for each breach.
+        MsftError: what the plugin raised.
+    """
+    from msft_core.checking import check_splits, require_contract
+
+    asked = _Asked("dataset", name, plugins, settings)
+    splits, plugin = asked("build_dataset", context=asked.context)
+    require_contract(splits, plugin)
+    breaches: list[str] = []
+    found = check_splits(splits, workers=1, reporter=asked.context.reporter)
+    breaches += [f"{i['split']} image {i['id']}: {i['reason']}" for i in found.skipped[:5]]
+    breaches += [f"{one} of train is {other} of val" for one, other in found.twins[:5]]
+    again, _ = asked("build_dataset", context=asked.context)
+    for split in ("train", "val"):
+        breaches += _breaches_of_a_table(split, getattr(splits, split), getattr(again, split))
+    if splits.classes != again.classes:
+        breaches.append(f"classes are {splits.classes} once and {again.classes} the next time")
+    _raise(asked.what, breaches)
+
+
+def _breaches_of_a_table(split: str, table: ImageTable, again: ImageTable) -> list[str]:
+    breaches = []
+    if list(table.ids) != list(again.ids) or list(table.labels) != list(again.labels):
+        return [f"{split}: ids or labels are others when it is built again"]
+    step = max(1, len(table.ids) // _READ_AT_MOST)
+    for index in range(0, len(table.ids), step):
+        if table.read(index) != again.read(index):
+            breaches.append(f"{split}: image {table.ids[index]} is another when it is built again")
+            break
+    try:
+        copy = pickle.loads(pickle.dumps(table))
+    except Exception as error:
+        return [
+            *breaches,
+            f"{split}: the table cannot be pickled ({type(error).__name__}: {error})",
+        ]
+    if list(copy.ids) != list(table.ids) or copy.read(0) != table.read(0):
+        breaches.append(f"{split}: the table is another one after pickling")
+    return breaches
+
+
+def assert_backbone(
+    name: str,
+    *,
+    plugins: Sequence[object] = (),
+    settings: Mapping[str, Any] | None = None,
+    num_classes: int = 3,
+) -> None:
+    """A backbone is stages and a head that own their parameters, and gives logits it repeats.
+
+    It is run forward on random images as a whole and cut after each stage, and trained by the
+    strategies ``freeze`` and ``finetune`` for an epoch on the tiny dataset.
+
+    Args:
+        name: of the backbone.
+        plugins: objects, classes or modules with hooks, besides the installed ones.
+        settings: as in the section ``backbone`` of a configuration.
+        num_classes: to ask the hook for.
+
+    Raises:
+        AssertionError: with a line for each breach.
+        MsftError: what the plugin raised, or refused by the core.
+    """
+    from mindspore import nn
+
+    asked = _Asked("backbone", name, plugins, settings)
+    backbone = asked.backbone(num_classes)
+    breaches: list[str] = []
+    names = [stage.name for stage in backbone.stages]
+    if len(set(names)) != len(names) or "head" in names:
+        breaches.append(f"stage names {names} must differ from each other and from 'head'")
+    if not names:
+        breaches.append("there are no stages")
+    cells = [*(stage.cell for stage in backbone.stages), backbone.head]
+    for where, cell in zip([*names, "head"], cells, strict=True):
+        if any(isinstance(part, nn.Dropout) for _, part in cell.cells_and_names()):
+            breaches.append(
+                f"{where} has nn.Dropout, whose masks on a CPU differ between two runs of one "
+                "seed: use msft_core.stages.Dropout"
+            )
+    breaches += _breaches_of_the_forward_pass(backbone, num_classes)
+    again = asked.backbone(num_classes)
+    breaches += _differences(backbone, again)
+    _raise(asked.what, breaches)
+    for strategy in ("freeze", "finetune"):
+        _train(asked, backbone={"name": name, **asked.raw}, strategy=strategy)
+
+
+def _breaches_of_the_forward_pass(backbone: Backbone, num_classes: int) -> list[str]:
+    import mindspore as ms
+    import numpy as np
+
+    from msft_core.errors import first_line
+
+    size = backbone.preprocessing.size
+    values = np.random.default_rng(0).normal(size=(2, 3, size, size)).astype(np.float32)
+    outputs: list[Any] = []
+    breaches: list[str] = []
+    for _ in range(2):
+        tensor: Any = ms.Tensor(values)
+        for where, cell in [
+            *((f"stage {stage.name!r}", stage.cell) for stage in backbone.stages),
+            ("the head", backbone.head),
+        ]:
+            cell.set_train(False)
+            shape = tuple(tensor.shape)
+            try:
+                tensor = cell(tensor)
+            except Exception as error:
+                return [*breaches, f"{where} does not run on {shape}: {first_line(error)}"]
+            if not isinstance(tensor, ms.Tensor):
+                return [*breaches, f"{where} gives {type(tensor).__name__}, not one tensor"]
+            if len(tensor) != 2:
+                return [*breaches, f"{where} gives {tuple(tensor.shape)} for 2 images"]
+        outputs.append(tensor.asnumpy())
+    logits = outputs[0]
+    if logits.shape != (2, num_classes):
+        breaches.append(f"logits are {logits.shape} for 2 images and {num_classes} classes")
+    elif logits.dtype != np.float32:
+        breaches.append(f"logits are {logits.dtype}, not float32")
+    elif not np.isfinite(logits).all():
+        breaches.append("logits of random images are not finite")
+    if not np.array_equal(outputs[0], outputs[1]):
+        breaches.append("in evaluation mode the same images give other logits the second time")
+    return breaches
+
+
+def _differences(backbone: Backbone, again: Backbone) -> list[str]:
+    import numpy as np
+
+    def parameters(one: Backbone) -> dict[str, Any]:
+        cells = [*(stage.cell for stage in one.stages), one.head]
+        return {p.name: p.asnumpy() for cell in cells for p in cell.get_parameters()}
+
+    ours, theirs = parameters(backbone), parameters(again)
+    if set(ours) != set(theirs):
+        some = sorted(set(ours) ^ set(theirs))[:3]
+        return [f"built again it has other parameters: {', '.join(some)}"]
+    changed = [n for n, value in ours.items() if not np.array_equal(value, theirs[n])]
+    if not changed:
+        return []
+    return [
+        f"built again with the same seed {len(changed)} parameters have other values, such as "
+        f"{changed[0]!r}: draw from context.seed or after mindspore.set_seed"
+    ]
+
+
+def assert_strategy(
+    name: str,
+    *,
+    plugins: Sequence[object] = (),
+    settings: Mapping[str, Any] | None = None,
+    backbone: str = "tiny",
+    backbone_settings: Mapping[str, Any] | None = None,
+    epochs: int = 3,
+) -> None:
+    """A strategy answers alike when asked alike, changes nothing, and trains what it says alone.
+
+    Args:
+        name: of the strategy.
+        plugins: objects, classes or modules with hooks, besides the installed ones.
+        settings: as in the section ``strategy`` of a configuration.
+        backbone: what it is tried on.
+        backbone_settings: as in the section ``backbone``.
+        epochs: to ask for, and to train.
+
+    Raises:
+        AssertionError: with a line for each breach.
+        MsftError: what the plugin raised, or refused by the core.
+    """
+    import numpy as np
+
+    of_backbone = _Asked("backbone", backbone, plugins, backbone_settings)
+    asked = _Asked("strategy", name, plugins, settings)
+    network = of_backbone.backbone(2)
+    cells = [*(stage.cell for stage in network.stages), network.head]
+    parameters = {p.name: p for cell in cells for p in cell.get_parameters()}
+    before = {n: (p.asnumpy().copy(), p.requires_grad) for n, p in parameters.items()}
+    breaches: list[str] = []
+    trained: set[str] = set()
+    for epoch in range(1, epochs + 1):
+        answer, _ = asked("select_trainable", backbone=network, epoch=epoch)
+        again, _ = asked("select_trainable", backbone=network, epoch=epoch)
+        if answer != again:
+            breaches.append(f"asked twice about epoch {epoch} it answers differently")
+        trained |= set(getattr(answer, "names", ()))
+    for parameter, (value, requires_grad) in before.items():
+        now = parameters[parameter]
+        if now.requires_grad != requires_grad or not np.array_equal(now.asnumpy(), value):
+            breaches.append(f"it changed {parameter!r}: answer with names, and change nothing")
+    _raise(asked.what, breaches)
+
+    values: dict[str, dict[str, Any]] = {}
+    _train(
+        asked,
+        plugins=[_Values(values)],
+        backbone={"name": backbone, **of_backbone.raw},
+        strategy={"name": name, **asked.raw},
+        epochs=epochs,
+    )
+    from msft_core.stages import MOVING_STATISTICS
+
+    for parameter, value in values["start"].items():
+        counted = parameter.endswith(MOVING_STATISTICS)
+        changed = not np.array_equal(value, values["end"][parameter])
+        if changed and not counted and parameter not in trained:
+            breaches.append(f"{parameter!r} was not selected and changed in training")
+    if trained and all(
+        np.array_equal(values["start"][n], values["end"][n])
+        for n in trained
+        if n in values["start"]
+    ):
+        breaches.append("nothing that it selected changed in training: is the learning rate 0?")
+    _raise(asked.what, breaches)
+
+
+class _Values:
+    """A plugin that copies all parameters at the start and after the last epoch."""
+
+    def __init__(self, values: dict[str, dict[str, Any]]) -> None:
+        from msft_core.hookspecs import hookimpl
+
+        def copy(run: Any) -> dict[str, Any]:
+            cells = [*(stage.cell for stage in run.backbone.stages), run.backbone.head]
+            return {p.name: p.asnumpy().copy() for c in cells for p in c.get_parameters()}
+
+        @hookimpl
+        def on_run_start(run: Any) -> None:
+            values["start"] = copy(run)
+
+        @hookimpl(tryfirst=True)
+        def on_epoch_end(run: Any) -> None:
+            values["end"] = copy(run)
+
+        self.on_run_start, self.on_epoch_end = on_run_start, on_epoch_end
+
+
+class _Asked:
+    """A component, found and configured as a run does it."""
+
+    def __init__(
+        self,
+        kind: Kind,
+        name: str,
+        plugins: Sequence[object],
+        settings: Mapping[str, Any] | None,
+    ) -> None:
+        from msft_core import runtime
+        from msft_core.cache import cache_dir
+        from msft_core.config import RuntimeSettings, component_settings
+        from msft_core.plugins import Plugins
+        from msft_core.testing import tiny
+        from msft_core.testing.recording import RecordingReporter
+        from msft_core.types import Context
+
+        self.given = [plugin for plugin in plugins if plugin is not tiny]
+        self.loaded: Plugins = Plugins.load(objects=[tiny, *self.given])
+        self.raw = dict(settings or {})
+        self.what = f"{kind} {name!r}"
+        self.settings: Settings = component_settings(self.loaded.component(kind, name), self.raw)
+        self.context: Context = Context(0, cache_dir(), RecordingReporter())
+        self._kind, self._name = kind, name
+        runtime.prepare(RuntimeSettings(), self.context.reporter)
+
+    def __call__(self, hook: str, **arguments: Any) -> tuple[Any, str]:
+        """The answer to a hook, and the plugin it came from."""
+        answer, plugin, _ = self.loaded.ask(
+            hook, self._kind, self._name, settings=self.settings, **arguments
+        )
+        return answer, plugin
+
+    def backbone(self, num_classes: int) -> Backbone:
+        """The backbone, as far as the core accepts it."""
+        import mindspore
+
+        from msft_core.training import owned_parameters
+
+        mindspore.set_seed(self.context.seed)
+        backbone, plugin = self("build_backbone", num_classes=num_classes, context=self.context)
+        owned_parameters(backbone, plugin)
+        return cast("Backbone", backbone)
+
+
+def _train(
+    asked: _Asked, *, plugins: Sequence[object] = (), epochs: int = 1, **sections: Any
+) -> None:
+    import tempfile
+    from pathlib import Path
+
+    from msft_core.testing import HookRecorder, MsftRun
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = MsftRun(Path(folder), HookRecorder(), asked.context.reporter)  # type: ignore[arg-type]
+        run([*asked.given, *plugins], training={"epochs": epochs, "batch_size": 6}, **sections)
+
+
+def _raise(what: str, breaches: Sequence[str]) -> None:
+    if breaches:
+        raise AssertionError("\n  ".join([f"{what} breaks the contract:", *breaches]))

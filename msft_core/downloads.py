@@ -93,6 +93,30 @@ def cached_path(url: str, context: Context) -> Path:
     return context.cache_dir / "downloads" / f"{digest}-{name}"
 
 
+def why_unreachable(url: str) -> str:
+    """Why a file cannot be downloaded here, in a few words; ``""`` where it can.
+
+    Nothing is kept: the server is asked for the head of the answer, or, where it refuses that,
+    for the first byte.
+
+    Args:
+        url: ``http://`` or ``https://``.
+    """
+    import requests
+
+    limits = (CONNECT_SECONDS, READ_SECONDS)
+    try:
+        with _reasons(url):
+            if requests.head(url, allow_redirects=True, timeout=limits).ok:
+                return ""
+            first = {"Range": "bytes=0-0"}
+            with requests.get(url, headers=first, stream=True, timeout=limits) as answer:
+                answer.raise_for_status()
+    except _Failed as failure:
+        return str(failure)
+    return ""
+
+
 class _Failed(Exception):
     """Why a download failed, in a few words for the message.
 

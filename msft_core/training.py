@@ -27,7 +27,7 @@ from msft_core.types import Array, Backbone, OptimizerSpec, Trainable
 # What an optimizer keeps beside a slot for each parameter; rates and momentum come from the answer.
 _STEP_COUNTS = frozenset({"global_step", "beta1_power", "beta2_power"})
 
-_DOES_NOT_RUN = "its network does not run: "
+_DOES_NOT_RUN = "the network does not run: "
 
 
 class Network(Chain):

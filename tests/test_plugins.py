@@ -8,6 +8,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+import strangers
 
 from msft_core import Component, PluginError, UsageError, hookimpl
 from msft_core.plugins import PluginInfo, Plugins
@@ -22,15 +23,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     made: list[str] = []
 
     def make(name: str, source: str, version: str = "1.2") -> None:
-        module = f"stranger_{name}"
-        made.append(module)
-        (tmp_path / f"{module}.py").write_text(dedent(source))
-        info = tmp_path / f"{module}-{version}.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {module}\nVersion: {version}\n"
-        )
-        (info / "entry_points.txt").write_text(f"[msft]\n{name} = {module}\n")
+        made.append(strangers.install(tmp_path, name, source, version))
 
     yield make
     for module in made:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from msft_core.cli import cache, check, fetch, plugins, run
+from msft_core.cli import cache, check, doctor, fetch, plugins, run
 
 app = typer.Typer(
     name="msft",
@@ -18,9 +18,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run.command)
-app.command("plugins")(plugins.command)
+app.add_typer(plugins.app)
 app.command("fetch")(fetch.command)
 app.command("check")(check.command)
+app.command("doctor")(doctor.command)
 app.add_typer(cache.app)
 
 

@@ -2,38 +2,401 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import contextlib
+import json
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from msft_core.cli.errors import reported
 
 if TYPE_CHECKING:
-    from msft_core.plugins import PluginInfo
+    from pydantic.fields import FieldInfo
+
+    from msft_core.plugins import PluginInfo, Plugins
+    from msft_core.types import Component
+
+app = typer.Typer(name="plugins", help="List plugins, show one, or write the package of a new one.")
+
+Modules = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", metavar="MODULE", help="A module or .py file to use as a plugin."),
+]
+Blocked = Annotated[
+    list[str] | None, typer.Option("--without", metavar="NAME", help="A plugin not to import.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+# A run calls compute_metrics when it evaluates: for the first plugin whose on_epoch_end asks.
+RUN_ORDER = (
+    "list_components",
+    "build_dataset",
+    "build_backbone",
+    "select_trainable",
+    "build_feature_extractor",
+    "on_run_start",
+    "compute_metrics",
+    "on_epoch_end",
+    "on_run_end",
+)
+"""Hooks in the order in which a run first calls them."""
+
+_ANSWERS_FOR = {
+    "build_dataset": "dataset",
+    "build_backbone": "backbone",
+    "select_trainable": "strategy",
+}
+_CHOSEN = ("dataset", "backbone", "strategy")
 
 
-def command(
-    plugin: Annotated[
-        list[str] | None,
-        typer.Option(metavar="MODULE", help="A module or .py file to use as a plugin."),
-    ] = None,
-    without: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A plugin not to import.")
-    ] = None,
-) -> None:
-    """List every plugin: version, origin, status, hooks, components."""
-    with reported():
+@dataclass(frozen=True)
+class _Options:
+    """What may stand before a subcommand as well as after it."""
+
+    modules: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    as_json: bool = False
+
+    def joined(
+        self, modules: list[str] | None, without: list[str] | None, as_json: bool
+    ) -> _Options:
+        return _Options(
+            (*self.modules, *(modules or ())),
+            (*self.without, *(without or ())),
+            self.as_json or as_json,
+        )
+
+    def load(self) -> Plugins:
         from msft_core.plugins import Plugins
 
-        loaded = Plugins.load(modules=plugin or (), without=without or ())
-        for info in loaded.infos:
-            _show(info)
+        # What a plugin prints while it is imported does not belong in the list, or in JSON.
+        with contextlib.redirect_stdout(sys.stderr):
+            return Plugins.load(modules=self.modules, without=self.without)
 
 
-def _show(info: PluginInfo) -> None:
+@app.callback(invoke_without_command=True)
+def listing(
+    context: typer.Context,
+    plugin: Modules = None,
+    without: Blocked = None,
+    as_json: AsJson = False,
+) -> None:
+    """List every plugin: version, origin, status, hooks, components."""
+    options = _Options().joined(plugin, without, as_json)
+    context.obj = options
+    if context.invoked_subcommand:
+        return
+    with reported():
+        infos = options.load().infos
+        if options.as_json:
+            _print_json([_listed(info) for info in infos])
+            return
+        for info in infos:
+            typer.echo(_heading(info))
+            if info.hooks:
+                typer.echo(f"    hooks: {', '.join(info.hooks)}")
+            for component in info.components:
+                typer.echo(f"    {component.kind} {component.name}: {component.summary}")
+            for warning in info.warnings:
+                typer.echo(f"    warning: {warning}")
+
+
+@app.command("show")
+def show(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A plugin or one of its components.")],
+    plugin: Modules = None,
+    without: Blocked = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one: its origin, hooks in call order, settings."""
+    options = context.obj.joined(plugin, without, as_json)
+    with reported():
+        loaded = options.load()
+        info, claim = _find(name, loaded)
+        hooks = [_hook(loaded, info, hook) for hook in RUN_ORDER if hook in info.hooks]
+        settings = [list(_settings(component)) for component in info.components]
+        if options.as_json:
+            _print_json(
+                {
+                    **_listed(info),
+                    "location": info.location,
+                    "hooks": hooks,
+                    "components": [
+                        {**_component(component), "settings": rows}
+                        for component, rows in zip(info.components, settings, strict=True)
+                    ],
+                }
+            )
+            return
+        if claim:
+            typer.echo(claim)
+        _show(info, hooks, settings)
+
+
+@app.command("new")
+def new(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Such as birds, for msft-birds.")],
+    kind: Annotated[
+        str, typer.Option(help="dataset, backbone, strategy, callback or metric.", metavar="KIND")
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where the package's folder is made.")
+    ] = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Write a package with a small plugin that works, to start from."""
+    options = context.obj.joined(None, None, as_json)
+    with reported():
+        from msft_core import scaffold
+
+        written = scaffold.write(name, kind, out, options.load())
+        commands = [
+            f"cd {shlex.quote(str(written.folder))}",
+            'pip install -e ".[test]"',
+            "pytest",
+            f"msft plugins show {written.name}",
+        ]
+        if options.as_json:
+            _print_json(
+                {
+                    "name": written.name,
+                    "kind": written.kind,
+                    "package": written.package,
+                    "module": written.module,
+                    "folder": str(written.folder),
+                    "files": list(written.files),
+                    "next": commands,
+                }
+            )
+            return
+        typer.echo(f"{written.folder}: a package with the {written.kind} {written.name}")
+        for file in written.files:
+            typer.echo(f"    {file}")
+        typer.echo("Next:")
+        for command in commands:
+            typer.echo(f"    {command}")
+
+
+# Finding
+
+
+def _find(name: str, loaded: Plugins) -> tuple[PluginInfo, str]:
+    """A plugin by its name or a component's; a line that says which component's, where it is.
+
+    Raises:
+        UsageError: there is none, or several have a component of that name.
+    """
+    from msft_core.errors import UsageError, suggest
+
+    owners = []
+    for info in loaded.infos:
+        if info.name == name:
+            return info, ""
+        kinds = [component.kind for component in info.components if component.name == name]
+        if kinds:
+            claim = f"{' and '.join(kinds)} {name!r} of plugin {info.name!r}"
+            owners.append((info, claim))
+    if not owners:
+        known = [info.name for info in loaded.infos]
+        known += [component.name for info in loaded.infos for component in info.components]
+        raise UsageError(f"no plugin {name!r}.{suggest(name, known)} `msft plugins` lists all.")
+    if len(owners) > 1:
+        claims = ", ".join(claim for _, claim in owners)
+        raise UsageError(f"no plugin {name!r}, but the {claims}: name one of these plugins.")
+    return owners[0]
+
+
+# What there is to say
+
+
+def _listed(info: PluginInfo) -> dict[str, Any]:
+    return {
+        "name": info.name,
+        "version": info.version,
+        "origin": info.origin,
+        "status": info.status,
+        "problem": info.problem,
+        "warnings": list(info.warnings),
+        "seconds": round(info.seconds, 4),
+        "hooks": list(info.hooks),
+        "components": [_component(component) for component in info.components],
+    }
+
+
+def _component(component: Component) -> dict[str, Any]:
+    return {"kind": component.kind, "name": component.name, "summary": component.summary}
+
+
+def _hook(loaded: Plugins, info: PluginInfo, hook: str) -> dict[str, Any]:
+    """A hook's place among all plugins that implement it, from 1."""
+    order = loaded.order(hook)
+    if hook == "list_components":  # called plugin by plugin as they are loaded
+        order = [each.name for each in loaded.infos if hook in each.hooks]
+    implementations = getattr(loaded._manager.hook, hook).get_hookimpls()
+    ours = next(each for each in implementations if each.plugin_name == info.name)
+    return {
+        "name": hook,
+        "position": order.index(info.name) + 1,
+        "order": order,
+        "mark": "tryfirst" if ours.tryfirst else "trylast" if ours.trylast else "",
+    }
+
+
+def _settings(component: Component) -> Iterator[dict[str, Any]]:
+    """Each setting with the key that --set takes, in the order of the model."""
+    from msft_core.config import settings_model
+
+    prefix: str = component.kind
+    if component.kind not in _CHOSEN:
+        prefix += f".{component.name}"
+    yield from _fields(settings_model(component), prefix)
+
+
+def _fields(model: Any, prefix: str) -> Iterator[dict[str, Any]]:
+    for name, field in model.model_fields.items():
+        key = f"{prefix}.{field.alias or name}"
+        inner = _without_none(field.annotation)
+        if len(inner) == 1 and hasattr(inner[0], "model_fields"):
+            yield from _fields(inner[0], key)
+            continue
+        required = field.is_required()
+        yield {
+            "key": key,
+            "type": _type(field),
+            "required": required,
+            "default": None if required else _default(field),
+            "help": field.description or "",
+        }
+
+
+def _default(field: FieldInfo) -> Any:
+    """As JSON has it. A function of the plugin's may compute it, and may fail."""
+    from pydantic_core import to_jsonable_python
+
+    from msft_core.errors import first_line
+
+    compute: Any = field.default_factory
+    try:
+        default = field.default if compute is None else compute()
+    except Exception as error:
+        return f"cannot be computed ({first_line(error)})"
+    return to_jsonable_python(default, fallback=str)
+
+
+def _type(field: FieldInfo) -> str:
+    """In plain words, with the bounds where there are any."""
+    bounds = [
+        f"{sign} {getattr(bound, name)}"
+        for name, sign in (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
+        for bound in field.metadata
+        if isinstance(getattr(bound, name, None), (int, float))
+    ]
+    return ", ".join([_words(field.annotation), *bounds])
+
+
+def _words(annotation: Any) -> str:
+    import enum
+    from typing import Literal, get_args, get_origin
+
+    simple = {bool: "true or false", int: "int", float: "float", str: "text", Path: "path"}
+    if annotation in simple:
+        return simple[annotation]
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _words(arguments[0])
+    if origin is Literal:
+        return f"one of {'|'.join(map(str, arguments))}"
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return f"one of {'|'.join(str(each.value) for each in annotation)}"
+    if isinstance(origin, type) and issubclass(origin, dict):
+        return f"table of {_words(arguments[1])}"
+    if origin is tuple and Ellipsis not in arguments:
+        return f"[{', '.join(map(_words, arguments))}]"
+    if isinstance(origin, type) and issubclass(origin, Iterable):
+        return f"list of {_words(arguments[0])}"
+    alternatives = _without_none(annotation)
+    if alternatives != [annotation]:
+        return " or ".join(map(_words, alternatives))
+    return str(getattr(annotation, "__name__", annotation))
+
+
+def _without_none(annotation: Any) -> list[Any]:
+    """The alternatives of a union but None, which a configuration cannot say."""
+    from types import NoneType, UnionType
+    from typing import Union, get_args, get_origin
+
+    if get_origin(annotation) not in (Union, UnionType):
+        return [annotation]
+    return [each for each in get_args(annotation) if each is not NoneType]
+
+
+# Printing
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _heading(info: PluginInfo) -> str:
     status = f"broken: {info.problem}" if info.status == "broken" else info.status
-    typer.echo(f"{info.name}  {info.version or '-'}  ({info.origin})  {status}")
-    if info.hooks:
-        typer.echo(f"    hooks: {', '.join(info.hooks)}")
-    for component in info.components:
-        typer.echo(f"    {component.kind} {component.name}: {component.summary}")
+    return f"{info.name}  {info.version or '-'}  ({info.origin})  {status}"
+
+
+def _show(
+    info: PluginInfo, hooks: Sequence[dict[str, Any]], settings: Sequence[list[dict[str, Any]]]
+) -> None:
+    typer.echo(_heading(info))
+    loaded = f", loaded in {info.seconds:.3f} s" if info.status == "ok" else ""
+    typer.echo(f"    from {info.location or info.name}{loaded}")
+    for warning in info.warnings:
+        typer.echo(f"    warning: {warning}")
+    if hooks:
+        typer.echo("hooks, in the order in which a run calls them:")
+        for line in _columns([[hook["name"], _place(hook, info)] for hook in hooks]):
+            typer.echo(f"    {line}")
+    for component, rows in zip(info.components, settings, strict=True):
+        typer.echo(f"{component.kind} {component.name}: {component.summary}")
+        table = [[row["key"], row["type"], _default_text(row), row["help"]] for row in rows]
+        for line in _columns(table):
+            typer.echo(f"    {line}")
+
+
+def _place(hook: dict[str, Any], info: PluginInfo) -> str:
+    if hook["name"] == "list_components":
+        return "when the plugin is loaded"
+    if kind := _ANSWERS_FOR.get(hook["name"]):
+        plural = {"strategy": "strategies"}.get(kind, f"{kind}s")
+        if info.given:
+            return f"asked for any {kind}, before the plugin that lists it"
+        return f"asked for the {plural} it lists"
+    mark = f" ({hook['mark']})" if hook["mark"] else ""
+    return f"{_ordinal(hook['position'])} of {len(hook['order'])}{mark}: {', '.join(hook['order'])}"
+
+
+def _ordinal(number: int) -> str:
+    if number % 100 in (11, 12, 13):
+        return f"{number}th"
+    return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th') }"
+
+
+def _default_text(row: dict[str, Any]) -> str:
+    if row["required"]:
+        return "required"
+    if row["default"] is None:
+        return "no default"
+    return f"default {json.dumps(row['default'], ensure_ascii=False)}"
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

@@ -65,7 +65,8 @@ class MsftRun:
         """Train for two epochs on the tiny dataset and backbone, unless ``sections`` say otherwise.
 
         Args:
-            plugins: objects, classes or modules with hooks; installed plugins are there anyway.
+            plugins: objects, classes or modules with hooks; a string or a path is what
+                ``--plugin`` takes. Installed plugins are there anyway.
             out: the run folder; a new temporary one by default.
             sections: as in a configuration: ``strategy="freeze"``, ``training={"epochs": 1}``.
 
@@ -80,9 +81,10 @@ class MsftRun:
         from msft_core.testing import tiny
 
         self._runs += 1
+        files = [str(plugin) for plugin in plugins if isinstance(plugin, (str, Path))]
         return msft_core.run(
-            merge(_quick(), sections),
-            plugins=[tiny, *plugins],
+            merge(_quick(), {"plugins": files}, sections),
+            plugins=[tiny, *(plugin for plugin in plugins if not isinstance(plugin, (str, Path)))],
             out=out or self._folder / f"run-{self._runs}",
             reporter=self._reporter,
             observers=[self._recorder],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def assert_dataset(
 
     Args:
         name: of the dataset.
-        plugins: objects, classes or modules with hooks, besides the installed ones.
+        plugins: besides the installed ones, as ``msft_run`` takes them.
         settings: as in the section ``dataset`` of a configuration.
 
     Raises:
@@ -80,7 +81,7 @@ def assert_backbone(
 
     Args:
         name: of the backbone.
-        plugins: objects, classes or modules with hooks, besides the installed ones.
+        plugins: besides the installed ones, as ``msft_run`` takes them.
         settings: as in the section ``backbone`` of a configuration.
         num_classes: to ask the hook for.
 
@@ -185,7 +186,7 @@ def assert_strategy(
 
     Args:
         name: of the strategy.
-        plugins: objects, classes or modules with hooks, besides the installed ones.
+        plugins: besides the installed ones, as ``msft_run`` takes them.
         settings: as in the section ``strategy`` of a configuration.
         backbone: what it is tried on.
         backbone_settings: as in the section ``backbone``.
@@ -281,7 +282,9 @@ class _Asked:
         from msft_core.types import Context
 
         self.given = [plugin for plugin in plugins if plugin is not tiny]
-        self.loaded: Plugins = Plugins.load(objects=[tiny, *self.given])
+        files = [str(plugin) for plugin in self.given if isinstance(plugin, (str, Path))]
+        objects = [plugin for plugin in self.given if not isinstance(plugin, (str, Path))]
+        self.loaded: Plugins = Plugins.load(modules=files, objects=[tiny, *objects])
         self.raw = dict(settings or {})
         self.what = f"{kind} {name!r}"
         self.settings: Settings = component_settings(self.loaded.component(kind, name), self.raw)
@@ -312,7 +315,6 @@ def _train(
     asked: _Asked, *, plugins: Sequence[object] = (), epochs: int = 1, **sections: Any
 ) -> None:
     import tempfile
-    from pathlib import Path
 
     from msft_core.testing import HookRecorder, MsftRun
 

@@ -44,6 +44,7 @@ def list_components() -> Iterable[Component]:
         "dogs and wolves of the MindSpore tutorial (11.9 MB download)",
         CanidaeSettings,
         fetch=fetch,
+        urls=(URL,),
     )
 
 

@@ -24,6 +24,16 @@ if TYPE_CHECKING:
     from msft_core.weights import KnownWeights
 
 NAME = "resnet50"
+URLS = {
+    "imagenet": "https://download.mindspore.cn/models/r1.10/"
+    "resnet50_ascend_v1100_imagenet2012_official_cv_top1acc76.97_top5acc93.44.ckpt",
+    "cifar10": "https://download.mindspore.cn/model_zoo/official/cv/resnet/"
+    "resnet50_v1.5_ascend_0.3.0_cifar10_official_classification_20200718/resnet50.ckpt",
+    "mindcv": "https://download.mindspore.cn/toolkits/mindcv/resnet/resnet50-e0733ab8.ckpt",
+    "tutorial": "https://mindspore-website.obs.cn-north-4.myhuaweicloud.com/notebook/models/"
+    "application/resnet50_224_new.ckpt",
+}
+"""Of the weights that are known by name."""
 
 
 class ResNetSettings(Settings):
@@ -56,6 +66,7 @@ def list_components() -> Iterable[Component]:
             "ResNet-50, ImageNet weights of the model zoo; reads mindcv's and torchvision's too",
             ResNetSettings,
             _fetch,
+            tuple(URLS.values()),
         )
     ]
 
@@ -121,24 +132,17 @@ def _known_weights() -> dict[str, KnownWeights]:
 
     return {
         "imagenet": KnownWeights(
-            "https://download.mindspore.cn/models/r1.10/"
-            "resnet50_ascend_v1100_imagenet2012_official_cv_top1acc76.97_top5acc93.44.ckpt",
+            URLS["imagenet"],
             "41c1479844f6f848d4caf902cf940ebe4727df559495ed45885892fc55a2738f",
             "ImageNet, model zoo, top-1 76.97 %",
         ),
         "cifar10": KnownWeights(
-            "https://download.mindspore.cn/model_zoo/official/cv/resnet/"
-            "resnet50_v1.5_ascend_0.3.0_cifar10_official_classification_20200718/resnet50.ckpt",
+            URLS["cifar10"],
             "242da26be495f09ac8571811ba163ca22cda86025e800f1c04c4cddeaa3fa55b",
             "CIFAR-10, model zoo; the r1.6 tutorial's",
         ),
-        "mindcv": KnownWeights(
-            "https://download.mindspore.cn/toolkits/mindcv/resnet/resnet50-e0733ab8.ckpt",
-            summary="ImageNet, mindcv; no published hash",
-        ),
+        "mindcv": KnownWeights(URLS["mindcv"], summary="ImageNet, mindcv; no published hash"),
         "tutorial": KnownWeights(
-            "https://mindspore-website.obs.cn-north-4.myhuaweicloud.com/notebook/models/"
-            "application/resnet50_224_new.ckpt",
-            summary="ImageNet, the r2.x tutorial's; no published hash",
+            URLS["tutorial"], summary="ImageNet, the r2.x tutorial's; no published hash"
         ),
     }

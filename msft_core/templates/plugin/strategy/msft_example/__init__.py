@@ -1,0 +1,64 @@
+"""The strategy ``example``: the head and the last stages train.
+
+msft asks before each epoch; what is not in the answer is frozen in that epoch.
+"""
+
+from __future__ import annotations
+
+from msft_core import (
+    Backbone,
+    Component,
+    OptimizerSpec,
+    ParameterGroup,
+    Settings,
+    Trainable,
+    UsageError,
+    hookimpl,
+)
+from pydantic import Field
+
+msft_api = "0.3"
+
+
+class ExampleSettings(Settings):
+    """``strategy.*`` where the strategy is ``example``."""
+
+    stages: int = Field(1, ge=0, description="stages that train with the head, from the last back")
+    learning_rate: float = Field(3e-3, gt=0, description="peak learning rate, of the head")
+    stage_rate: float = Field(0.3, gt=0, description="rate of the stages, as a fraction of that")
+
+
+@hookimpl
+def list_components() -> list[Component]:
+    """What msft lists. Cheap: anything heavy is imported where it is needed."""
+    summary = "the head and the last stages train"
+    return [Component("strategy", "example", summary, ExampleSettings)]
+
+
+@hookimpl
+def select_trainable(
+    name: str,
+    backbone: Backbone,
+    settings: ExampleSettings,
+) -> Trainable | None:
+    """The parameters that train, each group with its rate, and the optimizer.
+
+    Raises:
+        UsageError: the backbone has fewer stages with parameters than are to train.
+    """
+    if name != "example":
+        return None
+    from msft_core.stages import learned_names  # imports MindSpore
+
+    learned = [names for stage in backbone.stages if (names := learned_names(stage.cell))]
+    if settings.stages > len(learned):
+        raise UsageError(
+            f"strategy.stages = {settings.stages}: {backbone.name} has {len(learned)} stages with "
+            "parameters."
+        )
+    training = learned[len(learned) - settings.stages :]
+    head = ParameterGroup(learned_names(backbone.head))
+    return Trainable(
+        groups=(*(ParameterGroup(names, settings.stage_rate) for names in training), head),
+        optimizer=OptimizerSpec("adam", settings.learning_rate, schedule="cosine"),
+    )

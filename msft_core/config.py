@@ -287,7 +287,8 @@ def settings_model(component: Component) -> type[Settings]:
     if component.kind not in _MANY or "enabled" in model.model_fields:
         return model
     default = component.kind != "extractor"
-    return create_model(model.__name__, __base__=model, enabled=(bool, default))
+    enabled = Field(default, description=f"whether the {component.kind} takes part")
+    return create_model(model.__name__, __base__=model, enabled=(bool, enabled))
 
 
 def _choose(kind: Kind, section: Any, plugins: Plugins, problems: list[str]) -> Choice | None:

@@ -18,14 +18,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pluggy
 
 from msft_core import compat, hookspecs, trace
 from msft_core.errors import MsftError, PluginError, UsageError, first_line, suggest
 from msft_core.guard import Guard, RefusedFunction
-from msft_core.types import Component, Kind, Observer
+from msft_core.types import Component, Kind, Observer, Settings
 
 ENTRY_POINT_GROUP = "msft"
 
@@ -250,6 +250,9 @@ class Plugins:
                     f"list_components gave {type(component).__name__}, not a msft_core.Component",
                     "list_components",
                 )
+            problem = _problem_of(component)
+            if problem:
+                raise _Broken(f"list_components gave {problem}", "list_components")
         for component in components:
             key = (component.kind, component.name)
             if key in self._owners:
@@ -357,11 +360,21 @@ class Plugins:
 
     def order(self, hook: str) -> list[str]:
         """Plugins that implement a hook in the order they are called, switched on or not."""
+        if hook == "list_components":  # of each as it is loaded
+            return [info.name for info in self.infos if hook in info.hooks]
         if hook in hookspecs.FIRST_RESULT_HOOKS:
             having = [info for info in self.infos if hook in info.hooks]
             given = [info.name for info in having if info.given]
             return [*reversed(given), *(info.name for info in having if not info.given)]
         return [i.plugin_name for i in reversed(getattr(self._manager.hook, hook).get_hookimpls())]
+
+    def mark(self, hook: str, plugin: str) -> str:
+        """``tryfirst``, ``trylast`` or nothing: where a plugin wants to be in the order."""
+        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+            if implementation.plugin_name == plugin:
+                marks = ("tryfirst", implementation.tryfirst), ("trylast", implementation.trylast)
+                return next((name for name, is_set in marks if is_set), "")
+        return ""
 
     def call_one(self, hook: str, plugin: str, **arguments: Any) -> Any:
         """Call a hook of one plugin; None where it has no answer."""
@@ -418,6 +431,18 @@ class _Loading:
         if self.seconds > _SLOW_SECONDS:
             return [f"loading it takes {self.seconds:.1f} s, which every command has to wait for"]
         return []
+
+
+def _problem_of(component: Component) -> str:
+    """What is wrong with a component's fields; empty where nothing is."""
+    named = f"the component {component.name!r} with"
+    if component.kind not in get_args(Kind):
+        return f"{named} kind {component.kind!r}: {', '.join(get_args(Kind))}"
+    if not (isinstance(component.settings, type) and issubclass(component.settings, Settings)):
+        return f"{named} settings that are no subclass of msft_core.Settings"
+    if not isinstance(component.urls, tuple):
+        return f"{named} urls that are no tuple"
+    return ""
 
 
 def _renamed_warning(what: str, renamed: compat.Renamed) -> str:

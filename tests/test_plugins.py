@@ -122,6 +122,21 @@ BROKEN = {
         "from msft_core import hookimpl\n@hookimpl\ndef list_components(): return ['x']",
         "list_components gave str, not a msft_core.Component",
     ),
+    "lists settings that are none": (
+        "from msft_core import Component, hookimpl\n@hookimpl\n"
+        "def list_components(): return [Component('dataset', 'x', '', dict)]",
+        "list_components gave the component 'x' with settings that are no subclass of",
+    ),
+    "lists a kind that is none": (
+        "from msft_core import Component, hookimpl\n@hookimpl\n"
+        "def list_components(): return [Component('data', 'x', '')]",
+        "list_components gave the component 'x' with kind 'data': dataset, backbone",
+    ),
+    "lists urls that are no tuple": (
+        "from msft_core import Component, hookimpl\n@hookimpl\n"
+        "def list_components(): return [Component('dataset', 'x', '', urls=['http://x'])]",
+        "list_components gave the component 'x' with urls that are no tuple",
+    ),
     "lists nothing": (
         "from msft_core import hookimpl\n@hookimpl\ndef list_components(): return None",
         "list_components gave NoneType, no list",

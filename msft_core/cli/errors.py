@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def reported(*, verbose: bool = False) -> Iterator[None]:
+def reported(*, verbose: bool | None = None) -> Iterator[None]:
     """Exit status 2 for what was refused, 1 for what failed after a run began, 130 for Ctrl-C.
 
     Args:
-        verbose: print the traceback too.
+        verbose: print the traceback too; None where the command has no such option.
     """
     from msft_core.errors import MsftError
 
@@ -38,7 +38,7 @@ def reported(*, verbose: bool = False) -> Iterator[None]:
             traceback.print_exc()
         from msft_core.errors import first_line
 
-        more = "" if verbose else " --verbose shows where."
+        more = " --verbose shows where." if verbose is False else ""
         typer.echo(f"error: {first_line(error)}. This is a fault of msft's own.{more}", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt as interrupt:

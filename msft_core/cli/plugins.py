@@ -237,15 +237,11 @@ def _component(component: Component) -> dict[str, Any]:
 def _hook(loaded: Plugins, info: PluginInfo, hook: str) -> dict[str, Any]:
     """A hook's place among all plugins that implement it, from 1."""
     order = loaded.order(hook)
-    if hook == "list_components":  # called plugin by plugin as they are loaded
-        order = [each.name for each in loaded.infos if hook in each.hooks]
-    implementations = getattr(loaded._manager.hook, hook).get_hookimpls()
-    ours = next(each for each in implementations if each.plugin_name == info.name)
     return {
         "name": hook,
         "position": order.index(info.name) + 1,
         "order": order,
-        "mark": "tryfirst" if ours.tryfirst else "trylast" if ours.trylast else "",
+        "mark": loaded.mark(hook, info.name),
     }
 
 

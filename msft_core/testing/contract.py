@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import pickle
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, cast
 
 if TYPE_CHECKING:
     from msft_core.plugins import Plugins
     from msft_core.types import Backbone, Context, ImageTable, Kind, Settings
 
+P = ParamSpec("P")
+
 _READ_AT_MOST = 200
 """Images of a split that are read twice, to see whether they stay the same."""
 
 
+def _own_cache(check: Callable[P, None]) -> Callable[P, None]:
+    """A temporary cache folder for the time of a check, where ``MSFT_CACHE`` names none."""
+
+    @functools.wraps(check)
+    def checking(*arguments: P.args, **keywords: P.kwargs) -> None:
+        if os.environ.get("MSFT_CACHE"):
+            return check(*arguments, **keywords)
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["MSFT_CACHE"] = folder
+            try:
+                return check(*arguments, **keywords)
+            finally:
+                del os.environ["MSFT_CACHE"]
+
+    return checking
+
+
+@_own_cache
 def assert_dataset(
     name: str, *, plugins: Sequence[object] = (), settings: Mapping[str, Any] | None = None
 ) -> None:
@@ -67,6 +90,7 @@ def _breaches_of_a_table(split: str, table: ImageTable, again: ImageTable) -> li
     return breaches
 
 
+@_own_cache
 def assert_backbone(
     name: str,
     *,
@@ -173,6 +197,7 @@ def _differences(backbone: Backbone, again: Backbone) -> list[str]:
     ]
 
 
+@_own_cache
 def assert_strategy(
     name: str,
     *,
@@ -314,8 +339,6 @@ class _Asked:
 def _train(
     asked: _Asked, *, plugins: Sequence[object] = (), epochs: int = 1, **sections: Any
 ) -> None:
-    import tempfile
-
     from msft_core.testing import HookRecorder, MsftRun
 
     with tempfile.TemporaryDirectory() as folder:

@@ -382,9 +382,13 @@ class Run(Protocol):
     config: Any
     """The resolved configuration (``msft_core.config.RunConfig``)."""
     splits: DatasetSplits
+    """The images, without those that do not decode."""
     backbone: Backbone
+    """The network that is being trained."""
     reporter: Reporter
+    """For lines, warnings and progress."""
     best: Best | None
+    """The best checkpoint so far, as ``set_best`` named it."""
 
     @property
     def folder(self) -> Path:
@@ -404,10 +408,11 @@ class Run(Protocol):
         """Likewise, the answers themselves."""
 
     def images(self, split: str, count: int) -> ImageBatch:
-        """The first images of a split: of train as augmented for epoch 1, of val as evaluated."""
+        """Some images of a split: of train the first of epoch 1, augmented; of val evenly spaced
+        ones, as evaluated."""
 
     def read_images(self, split: str, ids: Sequence[str]) -> ImageBatch:
-        """These images of a split, likewise."""
+        """These images of a split, as evaluated."""
 
     def save_checkpoint(self, path: Path) -> Path:
         """Write the network as it is now, with all that prediction needs; never half a file."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
+import json
+import os
 import re
 import shlex
 import subprocess
@@ -10,35 +14,45 @@ from pathlib import Path
 
 import pytest
 import tomlkit
+from docs_kit import (
+    DOCS,
+    NARRATED,
+    PAGES,
+    READMES,
+    REFERENCE,
+    ROOT,
+    Block,
+    Reader,
+    blocks_of,
+    documented_files,
+    lines_of,
+)
 from image_kit import write_classes
 from loopback import Server
+from test_doctor import FAST, ISA
+from test_doctor import MAIN as DOCTOR
 from test_end_to_end import canidae_zip, zoo_checkpoint  # noqa: F401
 
+import msft_core
 from msft_core import config as configuration
+from msft_core import hookspecs
 from msft_core.plugins import Plugins
 
-ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").rglob("*.md"))]
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 QUICK_SAMPLE = "--set dataset.train_per_class=6 --set dataset.val_per_class=3"
 
-
-def blocks(kind: str) -> list[tuple[str, str]]:
-    """Page and text of each block of a kind, once where two pages have the same."""
-    found = {
-        text: page.relative_to(ROOT).as_posix()
-        for page in reversed(PAGES)
-        for language, text in BLOCK.findall(page.read_text(encoding="utf-8"))
-        if language == kind
-    }
-    return [(page, text) for text, page in found.items()]
-
-
-COMMANDS = list(
-    dict.fromkeys(line for _, text in blocks("sh") for line in text.splitlines() if line)
-)
+OTHERS = [page for page in PAGES if page not in NARRATED]
+COMMANDS = list(dict.fromkeys(line for page in OTHERS for line in lines_of(page, "sh")))
 INSTALLS = [command for command in COMMANDS if command.startswith("pip install ")]
 MSFT = [command for command in COMMANDS if command.startswith("msft ")]
+TOML = [block for page in PAGES for block in blocks_of(page) if block.language == "toml"]
+FILES = documented_files()
+TESTS = [name for name in FILES if name.startswith("test_")]
+REFUSED = ["tomorrow.py"]
+
+
+def test_every_block_is_of_a_language_that_is_looked_at() -> None:
+    for page in PAGES:
+        assert {block.language for block in blocks_of(page)} <= {"sh", "python", "toml", "text"}
 
 
 def test_every_command_is_one_that_is_run() -> None:
@@ -48,7 +62,7 @@ def test_every_command_is_one_that_is_run() -> None:
 
 def test_ci_runs_the_installing_commands_exactly_as_they_stand_here() -> None:
     ci = (ROOT / ".ci" / "run").read_text().splitlines()
-    readme = [command for command in INSTALLS if command in PAGES[0].read_text("utf-8")]
+    readme = [command for command in INSTALLS if command in READMES[0].read_text("utf-8")]
     assert len(readme) == 2
     for command in readme:
         assert command in ci
@@ -61,17 +75,15 @@ def test_what_other_commands_install_the_tests_have_too() -> None:
             assert extra == "test" or f"msft[{extra}]" in project["optional-dependencies"]["test"]
 
 
+# The readme, and how to run msft
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """A working directory as the documentation supposes it."""
     write_classes(tmp_path / "photos/train", {"cats": 8, "dogs": 8})
     write_classes(tmp_path / "photos/val", {"cats": 3, "dogs": 3}, size=(40, 30))
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    for page, text in blocks("python"):
-        named = re.match(r'"""(\w+\.py)', text)
-        if named:
-            assert page == "docs/plugins.md"
-            (tmp_path / named[1]).write_text(text)
     return tmp_path
 
 
@@ -87,7 +99,17 @@ def quick(command: str, server: Server) -> str:
         command += " --batch-size 8"
     if run and "efficientnet_lite0" not in command:
         command += " --set backbone.image_size=32"
+    if command == "msft doctor":
+        command += " --without canidae --without resnet --plugin reached.py"
     return command + (" --epochs 1" if run else "")
+
+
+REACHED = """
+from msft_core import Component, hookimpl
+@hookimpl
+def list_components():
+    return [Component("dataset", "reached", "", urls=("{}",))]
+"""
 
 
 @pytest.mark.slow
@@ -97,61 +119,52 @@ def test_a_documented_command_works(
     server: Server,
     zoo_checkpoint: bytes,  # noqa: F811
     command: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server.files = {"/c.zip": canidae_zip(), "/resnet50.ckpt": zoo_checkpoint}
-    arguments = shlex.split(quick(command, server))[1:]
+    program = ["-m", "msft_core"]
+    if command.startswith("msft doctor"):  # what it measures depends on what else goes on here
+        (place / "reached.py").write_text(REACHED.format(server.url("c.zip")))
+        monkeypatch.delenv(ISA, raising=False)
+        program = ["-c", DOCTOR, json.dumps(FAST)]
     result = subprocess.run(
-        [sys.executable, "-m", "msft_core", *arguments],
+        [sys.executable, *program, *shlex.split(quick(command, server))[1:]],
         cwd=place,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
     if command.startswith("msft run"):
         assert list(place.glob("runs/*/best.ckpt"))
+    if command == "msft doctor":
+        assert server.asked
 
 
 @pytest.mark.slow
 def test_the_readmes_python_works(place: Path) -> None:
-    code = next(text for page, text in blocks("python") if page == "README.md")
+    code = [b for page in READMES for b in blocks_of(page) if b.language == "python"]
+    assert len({block.text for block in code}) == 1
     result = subprocess.run(
-        [sys.executable, "-c", code], cwd=place, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code[0].text], cwd=place, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
     assert "build_dataset is answered by plugin 'MyPhotos'" in result.stdout
 
 
-@pytest.mark.slow
-def test_the_documented_plugins_work_together(place: Path) -> None:
-    plugins = []
-    for number, (page, text) in enumerate(blocks("python")):
-        if page == "docs/plugins.md":
-            plugins += ["--plugin", f"documented{number}.py"]
-            (place / plugins[-1]).write_text(text)
-    assert len(plugins) == 2 * 5
-    result = subprocess.run(
-        [sys.executable, "-m", "msft_core", "run", *plugins, "--dataset", "stripes",
-         "--backbone", "small", "--strategy", "last_stage", "--epochs", "2", "--out", "out",
-         "--set", "callback.best_checkpoint.metric=confidence"],
-        cwd=place, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    assert "the best confidence is" in result.stdout
-    assert float((place / "out" / "accuracy.txt").read_text()) >= 0
-
-
-@pytest.mark.parametrize("text", [text for _, text in blocks("toml")])
-def test_a_documented_configuration_is_valid(text: str) -> None:
-    parsed = tomlkit.parse(text).unwrap()
+@pytest.mark.parametrize("block", TOML, ids=lambda block: block.page)
+def test_a_documented_configuration_is_valid(block: Block) -> None:
+    parsed = tomlkit.parse(block.text).unwrap()
     if "project" in parsed:
         assert set(parsed["project"]["entry-points"]) == {"msft"}
+        bound = f"msft>={msft_core.API_VERSION},<"
+        assert parsed["project"]["dependencies"][0].startswith(bound)
     else:
         configuration.resolve(parsed, Plugins.load())
 
 
 def test_every_setting_of_the_core_and_every_component_is_documented() -> None:
-    page = (ROOT / "docs" / "running.md").read_text(encoding="utf-8")
+    page = (DOCS / "running.md").read_text(encoding="utf-8")
     for section, model in configuration.SECTIONS.items():
         for name in model.model_fields:
             assert f"`{section}.{name}`" in page, f"{section}.{name}"
@@ -163,10 +176,179 @@ def test_every_setting_of_the_core_and_every_component_is_documented() -> None:
                 assert f"`{field}`" in page or field == "enabled", f"{name}: {field}"
 
 
+# Writing plugins
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with every file that the pages about plugins show."""
+    folder = tmp_path_factory.mktemp("documented")
+    for name, text in FILES.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def python(*arguments: str, cwd: Path) -> str:
+    """Run Python, and give what it printed."""
+    result = subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", NARRATED, ids=lambda page: page.stem)
+def test_what_a_page_about_plugins_says_can_be_done_from_top_to_bottom(
+    page: Path, written: Path, tmp_path: Path
+) -> None:
+    Reader(written, tmp_path / "site").follow(page)
+
+
+@pytest.mark.slow
+def test_the_documented_tests_pass(written: Path) -> None:
+    assert len(TESTS) >= 7
+    out = python("-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS, cwd=written)
+    assert "skipped" not in out
+
+
+@pytest.mark.slow
+def test_the_documented_scripts_work(written: Path) -> None:
+    """Plugins are only imported by it."""
+    scripts = [name for name in FILES if name not in TESTS]
+    code = "import runpy, sys\nfor name in sys.argv[1:]: runpy.run_path(name, run_name='__main__')"
+    out = python("-c", code, *scripts, cwd=written)
+    assert re.search(r"^\w+\.\w+: \d+\.\d+ s$", out, re.MULTILINE)
+
+
+def test_every_documented_plugin_is_short_and_loads_without_a_warning(written: Path) -> None:
+    plugins = [name for name, text in FILES.items() if "\n@hookimpl\n" in text]
+    plugins = [
+        name for name in plugins if name not in REFUSED and "msft_core.run" not in FILES[name]
+    ]
+    assert len(plugins) >= 9
+    given = [word for name in plugins for word in ("--plugin", name)]
+    listed = json.loads(python("-m", "msft_core", "plugins", "--json", *given, cwd=written))
+    ours = {info["name"]: info for info in listed if info["origin"] == "--plugin"}
+    assert set(ours) == set(plugins)
+    for name, info in ours.items():
+        assert (info["status"], info["warnings"]) == ("ok", []), name
+        assert len(FILES[name].splitlines()) < 80, name
+
+
+def refusals(page: Path) -> list[str]:
+    """What the tables of what is refused say that the user reads."""
+    found, inside = [], False
+    for line in page.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        inside = line.startswith("|") and (inside or cells[-1] == "what the user reads")
+        if inside and cells[-1].startswith("`"):
+            found.append(cells[-1].strip("`"))
+    return found
+
+
+def test_what_the_pages_say_that_a_user_reads_is_what_the_core_says() -> None:
+    core = "".join(path.read_text() for path in sorted((ROOT / "msft_core").rglob("*.py")))
+    core = re.sub(r'"\s*\n\s*f?"', "", core)
+    count = 0
+    for page in NARRATED:
+        for message in refusals(page):
+            count += 1
+            for part in filter(None, (part.strip() for part in message.split("..."))):
+                assert part in core, f"{page.name}: {message}"
+    assert count >= 25
+
+
+# The reference, and the site
+
+
+def test_the_reference_is_what_the_source_says() -> None:
+    spec = importlib.util.spec_from_file_location("make_reference", DOCS / "make_reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert REFERENCE.read_text(encoding="utf-8") == script.page(), (
+        "run: python docs/make_reference.py"
+    )
+
+
+@pytest.mark.parametrize("hook", hookspecs.HOOK_NAMES)
+def test_every_hook_has_a_section_in_the_reference_and_a_page(hook: str) -> None:
+    _, _, section = REFERENCE.read_text(encoding="utf-8").partition(f"\n### `{hook}`\n")
+    section = section.partition("\n### ")[0]
+    for heading in ("Called", "Raises", "Since"):
+        assert f"**{heading}:**" in section
+    # A sentence of its own, between the signature and the headings.
+    assert re.search(r"```\n\n[A-Z][^*]+\.\n\n", section)
+    assert any(f"`{hook}" in page.read_text(encoding="utf-8") for page in NARRATED)
+
+
+def test_every_public_name_and_module_has_its_place() -> None:
+    reference = REFERENCE.read_text(encoding="utf-8")
+    for name in msft_core.__all__:
+        assert f"\n### `{name}`\n" in reference, name
+    compatibility = (DOCS / "plugins" / "compatibility.md").read_text(encoding="utf-8")
+    modules = re.findall(r"^## `(msft_core[.\w]*)`$", reference, re.MULTILINE)
+    assert len(modules) == 8
+    for module in modules:
+        assert f"`{module}`" in compatibility
+
+
+def test_what_plugins_and_examples_import_of_the_core_is_in_the_reference() -> None:
+    reference = REFERENCE.read_text(encoding="utf-8")
+    found: dict[tuple[str, str], Path] = {}
+    for path in (p for folder in ("plugins", "examples") for p in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("msft_core"):
+                found.update({(str(node.module), alias.name): path for alias in node.names})
+    assert len(found) >= 30
+    for (module, name), path in found.items():
+        _, _, section = reference.partition(f"\n## `{module}`\n")
+        section = section.partition("\n## ")[0]
+        assert f"\n### `{name}`\n" in section or name == "tiny", f"{path}: {module}.{name}"
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning_and_asks_nothing_of_others(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    for page in DOCS.rglob("*.md"):
+        where = page.relative_to(DOCS).with_suffix("")
+        parts = where.parts[:-1] if where.name == "index" else where.parts
+        html = tmp_path.joinpath(*parts, "index.html").read_text(encoding="utf-8")
+        text = page.read_text(encoding="utf-8")
+        assert html.count("<table>") == len(re.findall(r"^\|[-|]+\|$", text, re.MULTILINE))
+        assert html.count('<div class="highlight"') == len(blocks_of(page))
+        article = html.partition("<article")[2].partition("</article>")[0]
+        prose = re.sub(r"<(pre|code)\b.*?</\1>", "", article, flags=re.DOTALL)
+        # Markdown that was not understood, such as a list without an empty line before it.
+        assert not re.search(r"\]\(|```|\*\*|^- |^\|", prose, re.MULTILINE), page
+        # What a browser would load by itself.
+        assert not re.findall(r'<(?:script|img)[^>]*src="(?:https?:)?//', html)
+        assert not re.findall(r'<link[^>]*rel="stylesheet"[^>]*href="(?:https?:)?//', html)
+    assert not (tmp_path / "make_reference.py").exists()
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    listed = re.findall(r": ([\w/-]+\.md)$", text, re.MULTILINE)
+    assert sorted(listed) == sorted(p.relative_to(DOCS).as_posix() for p in DOCS.rglob("*.md"))
+
+
 def test_the_two_readmes_have_the_same_blocks_links_and_headings() -> None:
-    english, chinese = (page.read_text(encoding="utf-8") for page in PAGES[:2])
-    code = [block for block in BLOCK.findall(english) if block[0] != "text"]
-    assert code == [block for block in BLOCK.findall(chinese) if block[0] != "text"]
+    english, chinese = (page.read_text(encoding="utf-8") for page in READMES)
+    code, theirs_too = (
+        [(b.language, b.text) for b in blocks_of(page) if b.language != "text"] for page in READMES
+    )
+    assert code == theirs_too
     for pattern in (r"^#+ ", r"\]\([^)]*\)", r"^\| "):
         ours = re.findall(pattern, english, re.MULTILINE)
         theirs = re.findall(pattern, chinese, re.MULTILINE)
@@ -178,8 +360,14 @@ def test_the_two_readmes_have_the_same_blocks_links_and_headings() -> None:
         assert len(ours) == len(theirs), pattern
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_relative_link_leads_somewhere(page: Path) -> None:
-    for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-        if "://" not in link:
-            assert (page.parent / link).exists(), link
+    for link, anchor in re.findall(r"\]\(([^)#]*)(#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if "://" in link:
+            continue
+        target = page.parent / link if link else page
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = [re.sub(r"[^\w -]", "", h).strip().lower().replace(" ", "-") for h in headings]
+            assert anchor[1:] in slugs, f"{link}{anchor}"

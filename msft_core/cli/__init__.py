@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -49,3 +50,7 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("interrupted.", err=True)
         sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough (`msft plugins | head`).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

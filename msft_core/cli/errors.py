@@ -24,7 +24,7 @@ def reported(*, verbose: bool | None = None) -> Iterator[None]:
 
     try:
         yield
-    except typer.Exit:
+    except (typer.Exit, BrokenPipeError):
         raise
     except MsftError as error:
         if verbose:

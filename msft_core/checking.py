@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from msft_core import images
+from msft_core.answers import problem_of_splits
 from msft_core.errors import DataError, PluginError
 from msft_core.runfolder import write_atomically
 from msft_core.types import DatasetSplits, Reporter
@@ -92,6 +93,9 @@ def require_contract(splits: object, plugin: str) -> DatasetSplits:
 def _broken_promise(splits: object) -> str:
     if not isinstance(splits, DatasetSplits):
         return f"gave {type(splits).__name__}, not a DatasetSplits"
+    problem = problem_of_splits(splits)
+    if problem:
+        return problem
     classes = len(splits.classes)
     if classes < 2:
         return f"gave {classes} classes; a classifier needs two"

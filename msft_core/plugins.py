@@ -41,6 +41,7 @@ _KIND_OF_HOOK: dict[str, Kind] = {
 
 _SLOW_SECONDS = 0.5
 """A plugin that takes longer to load slows down every command, so it is told."""
+_MANY = 20
 _HEAVY = ("mindspore", "numpy", "matplotlib", "torch", "tensorflow", "sklearn", "pandas", "scipy")
 
 
@@ -258,7 +259,8 @@ class Plugins:
             if key in self._owners:
                 message = (
                     f"list_components claims the {component.kind} {component.name!r}, which "
-                    f"plugin {self._owners[key]!r} has already"
+                    f"plugin {self._owners[key]!r} has already (--without {self._owners[key]} "
+                    "leaves that one out)"
                 )
                 self._contested[key] = name
                 raise _Broken(message, "list_components")
@@ -303,7 +305,7 @@ class Plugins:
         if name in components:
             return components[name]
         message = f"no {kind} {name!r}.{suggest(name, components)}"
-        message += f" There are: {', '.join(sorted(components)) or 'none'}."
+        message += f" There are: {_some(sorted(components))}."
         for info in self.broken:
             message += f"\nPlugin {info.name!r} could not be loaded: {info.problem}"
         raise UsageError(message)
@@ -345,7 +347,12 @@ class Plugins:
                 answer = self.call_one(hook, plugin, name=name, **arguments)
                 if answer is not None:
                     return answer, plugin, plugin != owner
-        raise PluginError(owner, hook, f"gave no answer for the {kind} {name!r} that it lists")
+        problem = f"gave no answer for the {kind} {name!r} that it lists"
+        if hook not in self._infos[owner].hooks:
+            problem = (
+                f"it lists the {kind} {name!r} and has no {hook}: is the name right, and marked?"
+            )
+        raise PluginError(owner, hook, problem)
 
     def call_each(
         self, hook: str, enabled: Callable[[Kind, str], bool], **arguments: Any
@@ -440,9 +447,22 @@ def _problem_of(component: Component) -> str:
         return f"{named} kind {component.kind!r}: {', '.join(get_args(Kind))}"
     if not (isinstance(component.settings, type) and issubclass(component.settings, Settings)):
         return f"{named} settings that are no subclass of msft_core.Settings"
+    if component.kind in ("dataset", "backbone", "strategy") and "name" in _keys(component):
+        return f"{named} a setting called 'name', which is the component's own"
     if not isinstance(component.urls, tuple):
         return f"{named} urls that are no tuple"
     return ""
+
+
+def _some(names: Sequence[str]) -> str:
+    """The names, or where they are many, how to see them."""
+    if len(names) <= _MANY:
+        return ", ".join(names) or "none"
+    return f"{', '.join(names[:_MANY])} and {len(names) - _MANY} more (msft plugins)"
+
+
+def _keys(component: Component) -> set[str]:
+    return {field.alias or name for name, field in component.settings.model_fields.items()}
 
 
 def _renamed_warning(what: str, renamed: compat.Renamed) -> str:

@@ -17,6 +17,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
+from msft_core.answers import problem_of_backbone, problem_of_trainable
 from msft_core.errors import PluginError, TrainingError, blaming, first_line, suggest
 from msft_core.pipeline import Batch, Pipeline
 from msft_core.runfolder import write_atomically
@@ -180,6 +181,8 @@ class Trainer:
         hook = "select_trainable"
         if not isinstance(trainable, Trainable):
             raise PluginError(plugin, hook, f"gave {type(trainable).__name__}, not a Trainable")
+        if problem := problem_of_trainable(trainable):
+            raise PluginError(plugin, hook, problem)
         if not trainable.names:
             raise PluginError(plugin, hook, "selects no parameters, so nothing would train")
         seen: set[str] = set()
@@ -355,6 +358,8 @@ def owned_parameters(backbone: Backbone, plugin: str) -> dict[str, ms.Parameter]
     hook = "build_backbone"
     if not isinstance(backbone, Backbone):
         raise PluginError(plugin, hook, f"gave {type(backbone).__name__}, not a Backbone")
+    if problem := problem_of_backbone(backbone):
+        raise PluginError(plugin, hook, problem)
     owned: dict[str, ms.Parameter] = {}
     for where, cell in [*((s.name, s.cell) for s in backbone.stages), ("head", backbone.head)]:
         for parameter in cell.get_parameters():

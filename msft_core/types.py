@@ -69,10 +69,11 @@ class Component:
     """A named thing that a plugin offers.
 
     Args:
-        kind: what it is.
+        kind: one of dataset, backbone, strategy, callback, metric, extractor.
         name: how ``--dataset``, ``--backbone``, ``--strategy`` or a settings section names it.
         summary: one line for ``msft plugins``.
-        settings: model of its settings, shown in help and checked before anything heavy runs.
+        settings: model of its settings, shown by ``msft plugins show`` and checked before anything
+            heavy runs.
         fetch: downloads all it needs for working offline later and returns the files; None where
             there is nothing to download.
         urls: what ``fetch`` downloads from unless a setting gives another, for ``msft doctor``.
@@ -222,8 +223,8 @@ class Trainable:
         groups: parameters that train; all others are frozen.
         optimizer: how they train.
         batch_norm: ``frozen_eval`` runs a batch norm in evaluation mode where its own parameters
-            are frozen; ``batch`` runs every one on batch statistics and updates the moving ones,
-            as the published tutorials do.
+            are frozen, and on batch statistics, moving the moving ones, where they train;
+            ``batch`` runs every one on batch statistics, as the published tutorials do.
     """
 
     groups: tuple[ParameterGroup, ...]

@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from conftest import TINY, Msft
 from image_kit import encode, picture
 
+VERSION = version("msft")
 FOLDER = (
     "run", "--dataset", "folder", "--plugin", "msft_core.testing.tiny", "--backbone", "tiny",
     "--batch-size", 4,
@@ -69,7 +71,7 @@ def test_plugins_lists_all_of_them_without_importing_mindspore(msft: Msft) -> No
     assert result.returncode == 0
     for words in (
         "folder",
-        "msft 0.2.0",
+        f"msft {VERSION}",
         "ok",
         "hooks: ",
         "dataset sample:",
@@ -88,7 +90,7 @@ def test_plugins_lists_all_of_them_without_importing_mindspore(msft: Msft) -> No
 
 def test_plugins_shows_what_is_blocked(msft: Msft) -> None:
     result = msft("plugins", "--without", "sample")
-    assert "sample  0.2.0  (msft 0.2.0)  blocked" in result.stdout
+    assert f"sample  {VERSION}  (msft {VERSION})  blocked" in result.stdout
 
 
 def test_a_run_prints_the_lines_that_users_of_the_tutorial_know(msft: Msft) -> None:

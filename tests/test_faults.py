@@ -287,3 +287,96 @@ def test_a_package_at_fault_is_named_and_nothing_else_is_harmed(
 def assert_says(text: str, pattern: str) -> None:
     """What is said matches, wherever a line was folded."""
     assert re.search(pattern, " ".join(text.split())), text
+
+
+def trainable(**changes: Any) -> str:
+    """Source of a Trainable of the head, but for some fields."""
+    group = "ParameterGroup(('head.weight',){})".format(
+        "".join(f", {k}={v}" for k, v in changes.items() if k in ("rate_factor", "weight_decay"))
+    )
+    groups = changes.get("groups", f"({changes.get('group', group)},)")
+    spec = changes.get("spec", "OptimizerSpec('adam', 0.1)")
+    return f"Trainable({groups}, {spec}, {changes.get('batch_norm', repr('frozen_eval'))})"
+
+
+def of_strategy(says: str, **changes: Any) -> Fault:
+    return giving("select_trainable", trainable(**changes), f".*{says}", STRATEGY)
+
+
+def of_dataset(says: str, changes: str) -> Fault:
+    table = "tiny.table(2)"
+    splits = (
+        f"DatasetSplits(**{{'classes': ('a', 'b'), 'train': {table}, 'val': {table}, {changes}}})"
+    )
+    return giving("build_dataset", splits, f".*{says}", DATASET)
+
+
+def of_preprocessing(says: str, changes: str) -> Fault:
+    fields = f"**{{'size': 16, 'mean': 3 * (0.5,), 'std': 3 * (0.5,), {changes}}}"
+    return network(f"preprocessing=Preprocessing({fields})", f".*{says}", "refused")
+
+
+WRONG_FIELDS = {
+    "schedule": of_strategy(
+        "optimizer.schedule = 'cos' must be 'constant' or 'cosine'. Did you mean 'cosine'",
+        spec="OptimizerSpec('adam', 0.1, schedule='cos')",
+    ),
+    "optimizer": of_strategy(
+        "optimizer.name = 'sgd' must be 'momentum' or 'adam'", spec="OptimizerSpec('sgd', 0.1)"
+    ),
+    "batch norm": of_strategy("batch_norm = 'eval' must be 'frozen_eval'", batch_norm="'eval'"),
+    "factor": of_strategy("rate_factor = -1 must be a number, 0 or above", rate_factor=-1),
+    "rate": of_strategy("optimizer.learning_rate = -0.1", spec="OptimizerSpec('adam', -0.1)"),
+    "text rate": of_strategy("learning_rate = '0.1' must", spec="OptimizerSpec('adam', '0.1')"),
+    "decay": of_strategy("weight_decay = 'no' of a group must be", weight_decay="'no'"),
+    "generator": of_strategy("groups must be a tuple", groups="(x for x in ())"),
+    "group": of_strategy("groups has a str, not a ParameterGroup", group="'head.weight'"),
+    "names": of_strategy(
+        "names = 'head.weight' must be a tuple", group="ParameterGroup('head.weight')"
+    ),
+    "no spec": of_strategy("optimizer is a str, not an OptimizerSpec", spec="'adam'"),
+    "class twice": of_dataset("names a class twice", "'classes': ('a', 'a')"),
+    "classes text": of_dataset("classes = 'ab' must be a tuple", "'classes': 'ab'"),
+    "classes set": of_dataset("must be a tuple of class names", "'classes': {'a', 'b'}"),
+    "notes": of_dataset("notes = 'one' must be a tuple", "'notes': 'one'"),
+    "no table": of_dataset("train is a tuple without ids", "'train': ()"),
+    "ids": of_dataset(
+        "val has an id that is no text",
+        "'val': __import__('msft_core.images').images.MemoryTable((1,), (0,), (b'',))",
+    ),
+    "labels": of_dataset(
+        "val has a label that is no integer",
+        "'val': __import__('msft_core.images').images.MemoryTable(('x',), ('a',), (b'',))",
+    ),
+    "scale": of_preprocessing("must be on a scale of 0 to 1", "'mean': (123.0, 117.0, 104.0)"),
+    "no spread": of_preprocessing("must be on a scale of 0 to 1", "'std': (0.0, 1.0, 1.0)"),
+    "one mean": of_preprocessing("mean = 0.5 must be three numbers", "'mean': 0.5"),
+    "crop": of_preprocessing("crop_fraction = 87.5 must be above 0", "'crop_fraction': 87.5"),
+    "interpolation": of_preprocessing(
+        "interpolation = 'cubic' must be 'bilinear' or 'bicubic'. Did you mean 'bicubic'",
+        "'interpolation': 'cubic'",
+    ),
+    "size": of_preprocessing(r"size = \(16, 16\) must be a number", "'size': (16, 16)"),
+    "bare cells": network(
+        "stages=tuple(s.cell for s in good.stages)", "stages has a SequentialCell", "refused"
+    ),
+    "stage twice": network(
+        "stages=(Stage('pool', nn.ReLU()), *good.stages)", "stage names must differ", "refused"
+    ),
+    "stage head": network(
+        "stages=(*good.stages, Stage('head', nn.ReLU()))",
+        "stage names must differ .* 'head'",
+        "refused",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_FIELDS)
+def test_a_wrong_field_of_an_answer_is_refused_before_the_run_begins(
+    name: str, package: Any, msft_run: MsftRun
+) -> None:
+    fault = WRONG_FIELDS[name]
+    package(fault)
+    with pytest.raises(MsftError, match=fault.says) as caught:
+        msft_run(**fault.using)
+    assert caught.value.report is None

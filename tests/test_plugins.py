@@ -240,10 +240,16 @@ def test_an_owner_without_an_answer_is_named() -> None:
         def list_components(self) -> list[Component]:
             return [Component("dataset", "lazy", "")]
 
-    with pytest.raises(PluginError, match="'Lazy', hook build_dataset: gave no answer"):
-        Plugins.load(objects=[Lazy]).ask(
-            "build_dataset", "dataset", "lazy", settings=None, context=None
-        )
+    class Silent(Lazy):
+        @hookimpl
+        def build_dataset(self) -> None:
+            return None
+
+    arguments = {"settings": None, "context": None}
+    with pytest.raises(PluginError, match="'Silent', hook build_dataset: gave no answer"):
+        Plugins.load(objects=[Silent]).ask("build_dataset", "dataset", "lazy", **arguments)
+    with pytest.raises(PluginError, match=r"'Lazy', .* has no build_dataset: is the name right"):
+        Plugins.load(objects=[Lazy]).ask("build_dataset", "dataset", "lazy", **arguments)
 
 
 def test_every_hook_is_documented_in_one_order() -> None:

@@ -185,6 +185,7 @@ def test_what_its_readme_says_works(tmp_path: Path, kind: str) -> None:
     }
     assert set(commands) - set(ran) <= others
     quick = "--set dataset.train_per_class=6 --set dataset.val_per_class=3 --epochs 1"
+    quick += " --set backbone.image_size=32"
     for command in ran:
         words = shlex.split(command + (f" {quick}" if command.startswith("msft run") else ""))
         result = run("-m", "msft_core", *words[1:], cwd=tmp_path, env=env)

@@ -29,7 +29,8 @@ def reported(*, verbose: bool | None = None) -> Iterator[None]:
     except MsftError as error:
         if verbose:
             traceback.print_exc()
-        typer.echo("error: " + "\n       ".join(str(error).splitlines()), err=True)
+        more = " (--verbose shows where)" if verbose is False and _has_a_place(error) else ""
+        typer.echo("error: " + "\n       ".join(f"{error}{more}".splitlines()), err=True)
         if error.report is not None:
             typer.echo(_what_is_kept(error.report), err=True)
         raise typer.Exit(2 if error.report is None else 1) from None
@@ -47,6 +48,13 @@ def reported(*, verbose: bool | None = None) -> Iterator[None]:
         if report is not None:
             typer.echo(_what_is_kept(report), err=True)
         raise typer.Exit(130) from None
+
+
+def _has_a_place(error: Exception) -> bool:
+    """Whether a traceback would tell a plugin's author more."""
+    from msft_core.errors import PluginError
+
+    return isinstance(error, PluginError) and error.__cause__ is not None
 
 
 def _what_is_kept(report: RunReport) -> str:

@@ -66,7 +66,8 @@ class RecordingReporter:
     ) -> Iterator[Callable[[int], None]]:
         """See ``msft_core.types.Reporter``."""
         self.totals.append((description, total))
-        yield self._advance
+        yield self.advance
 
-    def _advance(self, count: int) -> None:
+    def advance(self, count: int) -> None:
+        """What a progress bar is moved with."""
         self.done += count

@@ -55,6 +55,9 @@ URL_SECONDS = 5.0
 URLS_AT_ONCE = 32
 """How many URLs are asked for at the same time."""
 
+URLS_ON_A_HOST = 8
+"""How many URLs of one host are asked for: a plugin may list hundreds of networks."""
+
 LOW_MEMORY_BYTES = 4e9
 """Free memory below which a run with the default settings may end for want of it."""
 
@@ -726,7 +729,10 @@ def _check_network(loaded: _Loaded) -> Iterator[Finding]:
         yield Finding("urls", "ok", "no plugin downloads anything")
         return
     context = Context(0, cache_dir(), PlainReporter(quiet=True))
+    users, left_out = _few_on_each_host(users)
     answers = ask_all(list(users))
+    for host, count in left_out.items():
+        yield Finding(host, "ok", f"{count} more URLs there are not asked for, being so many")
     for url in sorted(users, key=lambda url: (urlsplit(url).netloc, list(users).index(url))):
         reason, seconds = answers[url]
         value = {
@@ -739,6 +745,21 @@ def _check_network(loaded: _Loaded) -> Iterator[Finding]:
             yield Finding(url, "ok", f"{reason}, but it is in the cache already", value=value)
         else:
             yield Finding(url, "note", reason, _what_helps_network(users[url]), value)
+
+
+def _few_on_each_host(
+    users: Mapping[str, list[Component]],
+) -> tuple[dict[str, list[Component]], dict[str, int]]:
+    """The first URLs of each host, and how many are left out: one answers much as the others do."""
+    kept: dict[str, list[Component]] = {}
+    hosts: Counter[str] = Counter()
+    for url, components in users.items():
+        host = urlsplit(url).netloc
+        hosts[host] += 1
+        if hosts[host] <= URLS_ON_A_HOST:
+            kept[url] = components
+    left_out = {h: count - URLS_ON_A_HOST for h, count in hosts.items() if count > URLS_ON_A_HOST}
+    return kept, left_out
 
 
 def ask_all(urls: Sequence[str]) -> dict[str, tuple[str, float]]:

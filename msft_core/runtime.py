@@ -149,6 +149,10 @@ def _select(device: str) -> None:
         # Once something has run, as in a notebook, setting even the same device is an error.
         if ms.get_context("device_target") != target:
             ms.set_device(target)
+        # Its optimizers are compiled with two calls inside one another for each parameter of a
+        # group with a rate of its own; the default of 1000 is enough for some 490 of them, and
+        # DenseNet-201 has 600.
+        ms.set_recursion_limit(10_000)
         _try_out(ms)
     except Exception as error:
         raise DeviceError(

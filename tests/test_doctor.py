@@ -845,13 +845,13 @@ def test_a_file_that_is_in_the_cache_needs_no_network(
 def test_findings_that_differ_only_in_the_url_are_told_in_one_line(
     examine: Examined, plugin: Callable[[str, str], Path], server: Server
 ) -> None:
-    urls = reached(server, *(f"{number}.ckpt" for number in range(40)))
+    urls = reached(server, *(f"{number}.ckpt" for number in range(8)))
     path = plugin("far", with_urls(*urls, kind="backbone"))
     arguments = ("--plugin", path, "--without", "canidae", "--without", "resnet")
     lines = examine(*arguments).stdout.splitlines()
     network = lines[lines.index("network") + 1 : -1]
     assert network[0].endswith(
-        f"{urls[0]} and 39 more (--verbose lists them): the server answered 404"
+        f"{urls[0]} and 7 more (--verbose lists them): the server answered 404"
     )
     assert "--weights FILE" in network[1]
     assert len(network) == 2
@@ -954,3 +954,14 @@ def test_the_urls_of_the_built_in_plugins_are_those_that_they_download_from() ->
     urls = plugins.component("backbone", "resnet50").urls
     assert urls == tuple(each.url for each in weights.values())
     assert all(url.startswith("https://") for url in urls)
+
+
+def test_of_many_urls_on_one_host_a_few_are_asked_for(
+    examine: Examined, plugin: Callable[[str, str], Path], server: Server
+) -> None:
+    urls = reached(server, *(f"{number}.ckpt" for number in range(30)))
+    path = plugin("many", with_urls(*urls))
+    result = examine("--json", "--plugin", path, "--without", "canidae", "--without", "resnet")
+    found = [each for name, each in listed(result).items() if name.startswith("network/")]
+    assert len(found) == doctor.URLS_ON_A_HOST + 1
+    assert found[0]["found"] == "22 more URLs there are not asked for, being so many"

@@ -9,6 +9,7 @@ import pytest
 from msft_core import DeviceError, runtime
 from msft_core.config import RuntimeSettings
 from msft_core.testing import RecordingReporter
+from msft_core.training import in_graph_mode
 
 
 @pytest.fixture
@@ -94,3 +95,19 @@ def test_pynative_is_chosen_on_a_cpu_and_graph_mode_on_request() -> None:
     reporter = RecordingReporter()
     assert not runtime.prepare(RuntimeSettings(device="cpu"), reporter).graph
     assert runtime.prepare(RuntimeSettings(device="cpu", mode="graph"), reporter).graph
+
+
+def test_graphs_as_deep_as_the_optimizer_of_a_large_network_compile() -> None:
+    """MindSpore stops at 1000 calls inside one another; an optimizer has two for a parameter."""
+    from mindspore import Tensor, nn
+
+    runtime.prepare(RuntimeSettings(), RecordingReporter())
+
+    class Deep(nn.Cell):
+        def nested(self, x: Tensor, calls: int) -> Tensor:
+            return x if calls == 0 else self.nested(x, calls - 1)
+
+        def construct(self, x: Tensor) -> Tensor:
+            return self.nested(x, 1200)
+
+    assert in_graph_mode(Deep(), Tensor([1.0])).asnumpy() == [1.0]

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import mindcv
-import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
@@ -17,9 +16,6 @@ from msft_core.weights import Checkpoint, draw_head, drop_bookkeeping, load_into
 from msft_mindcv import parts
 from msft_mindcv.families import Family
 from msft_mindcv.table import Model
-
-RECURSION_LIMIT = 10_000
-"""Of MindSpore's compiler, in calls."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,10 +52,6 @@ def build(model: Model, num_classes: int, seed: int = 0) -> Network:
     """
     family = model.family
     assert family is not None
-    # MindSpore compiles 1000 calls within one another, and its optimizers make two of them for
-    # each parameter where rates differ: DenseNet-201 has 600, and a compilation that fails so
-    # takes later ones with it.
-    ms.set_recursion_limit(RECURSION_LIMIT)
     net = mindcv.create_model(model.name, num_classes=num_classes)
     names = {parameter.name for parameter in net.get_parameters()}
     _make_constant(net)

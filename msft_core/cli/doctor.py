@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from msft_core.cli.errors import reported
+from msft_core.cli.options import Blocked, Modules
 
 if TYPE_CHECKING:
     from msft_core.doctor import Finding
@@ -24,13 +25,8 @@ _ALIKE = 4
 def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Leave the network out.")] = False,
-    plugin: Annotated[
-        list[str] | None,
-        typer.Option(metavar="MODULE", help="A module or .py file to use as a plugin."),
-    ] = None,
-    without: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A plugin not to import.")
-    ] = None,
+    plugin: Modules = None,
+    without: Blocked = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Print all there is, with tracebacks.")
     ] = False,

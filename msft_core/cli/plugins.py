@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from msft_core.cli.errors import reported
+from msft_core.cli.options import Blocked, Modules
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -23,13 +24,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(name="plugins", help="List plugins, show one, or write the package of a new one.")
 
-Modules = Annotated[
-    list[str] | None,
-    typer.Option("--plugin", metavar="MODULE", help="A module or .py file to use as a plugin."),
-]
-Blocked = Annotated[
-    list[str] | None, typer.Option("--without", metavar="NAME", help="A plugin not to import.")
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 # A run calls compute_metrics when it evaluates: for the first plugin whose on_epoch_end asks.

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from msft_core.cli.errors import reported
+from msft_core.cli.options import Blocked, Modules
 
 
 def command(
@@ -39,13 +40,8 @@ def command(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any setting; may be given many times."),
     ] = None,
-    plugin: Annotated[
-        list[str] | None,
-        typer.Option(metavar="MODULE", help="A module or .py file to use as a plugin."),
-    ] = None,
-    without: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A plugin not to import.")
-    ] = None,
+    plugin: Modules = None,
+    without: Blocked = None,
     trace: Annotated[
         bool, typer.Option("--trace", help="Print every call of a plugin's hook, as MSFT_TRACE=1.")
     ] = False,

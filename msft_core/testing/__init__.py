@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from msft_core.testing.contract import assert_backbone, assert_dataset, assert_strategy
+from msft_core.testing.given import sort_out
 from msft_core.testing.recording import HookRecorder, RecordingReporter
 
 if TYPE_CHECKING:
@@ -78,13 +79,12 @@ class MsftRun:
         """
         import msft_core
         from msft_core.config import merge
-        from msft_core.testing import tiny
 
         self._runs += 1
-        files = [str(plugin) for plugin in plugins if isinstance(plugin, (str, Path))]
+        files, objects = sort_out(plugins)
         return msft_core.run(
             merge(_quick(), {"plugins": files}, sections),
-            plugins=[tiny, *(plugin for plugin in plugins if not isinstance(plugin, (str, Path)))],
+            plugins=objects,
             out=out or self._folder / f"run-{self._runs}",
             reporter=self._reporter,
             observers=[self._recorder],

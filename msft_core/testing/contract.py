@@ -178,11 +178,7 @@ def _breaches_of_the_forward_pass(backbone: Backbone, num_classes: int) -> list[
 def _differences(backbone: Backbone, again: Backbone) -> list[str]:
     import numpy as np
 
-    def parameters(one: Backbone) -> dict[str, Any]:
-        cells = [*(stage.cell for stage in one.stages), one.head]
-        return {p.name: p.asnumpy() for cell in cells for p in cell.get_parameters()}
-
-    ours, theirs = parameters(backbone), parameters(again)
+    ours, theirs = _values(backbone), _values(again)
     if set(ours) != set(theirs):
         some = sorted(set(ours) ^ set(theirs))[:3]
         return [f"built again it has other parameters: {', '.join(some)}"]
@@ -224,9 +220,8 @@ def assert_strategy(
     of_backbone = _Asked("backbone", backbone, plugins, backbone_settings)
     asked = _Asked("strategy", name, plugins, settings)
     network = of_backbone.backbone(2)
-    cells = [*(stage.cell for stage in network.stages), network.head]
-    parameters = {p.name: p for cell in cells for p in cell.get_parameters()}
-    before = {n: (p.asnumpy().copy(), p.requires_grad) for n, p in parameters.items()}
+    before = _values(network)
+    learned = {name: p.requires_grad for name, p in _parameters(network).items()}
     breaches: list[str] = []
     trained: set[str] = set()
     for epoch in range(1, epochs + 1):
@@ -235,16 +230,16 @@ def assert_strategy(
         if answer != again:
             breaches.append(f"asked twice about epoch {epoch} it answers differently")
         trained |= set(getattr(answer, "names", ()))
-    for parameter, (value, requires_grad) in before.items():
-        now = parameters[parameter]
-        if now.requires_grad != requires_grad or not np.array_equal(now.asnumpy(), value):
+    for parameter, now in _parameters(network).items():
+        changed = not np.array_equal(now.asnumpy(), before[parameter])
+        if changed or now.requires_grad != learned[parameter]:
             breaches.append(f"it changed {parameter!r}: answer with names, and change nothing")
     _raise(asked.what, breaches)
 
     values: dict[str, dict[str, Any]] = {}
     _train(
         asked,
-        plugins=[_Values(values)],
+        plugins=[_Snapshots(values)],
         backbone={"name": backbone, **of_backbone.raw},
         strategy={"name": name, **asked.raw},
         epochs=epochs,
@@ -265,23 +260,28 @@ def assert_strategy(
     _raise(asked.what, breaches)
 
 
-class _Values:
+def _parameters(backbone: Backbone) -> dict[str, Any]:
+    cells = [*(stage.cell for stage in backbone.stages), backbone.head]
+    return {p.name: p for cell in cells for p in cell.get_parameters()}
+
+
+def _values(backbone: Backbone) -> dict[str, Any]:
+    return {name: p.asnumpy().copy() for name, p in _parameters(backbone).items()}
+
+
+class _Snapshots:
     """A plugin that copies all parameters at the start and after the last epoch."""
 
     def __init__(self, values: dict[str, dict[str, Any]]) -> None:
         from msft_core.hookspecs import hookimpl
 
-        def copy(run: Any) -> dict[str, Any]:
-            cells = [*(stage.cell for stage in run.backbone.stages), run.backbone.head]
-            return {p.name: p.asnumpy().copy() for c in cells for p in c.get_parameters()}
-
         @hookimpl
         def on_run_start(run: Any) -> None:
-            values["start"] = copy(run)
+            values["start"] = _values(run.backbone)
 
         @hookimpl(tryfirst=True)
         def on_epoch_end(run: Any) -> None:
-            values["end"] = copy(run)
+            values["end"] = _values(run.backbone)
 
         self.on_run_start, self.on_epoch_end = on_run_start, on_epoch_end
 
@@ -300,14 +300,13 @@ class _Asked:
         from msft_core.cache import cache_dir
         from msft_core.config import RuntimeSettings, component_settings
         from msft_core.plugins import Plugins
-        from msft_core.testing import tiny
+        from msft_core.testing.given import sort_out
         from msft_core.testing.recording import RecordingReporter
         from msft_core.types import Context
 
-        self.given = [plugin for plugin in plugins if plugin is not tiny]
-        files = [str(plugin) for plugin in self.given if isinstance(plugin, (str, Path))]
-        objects = [plugin for plugin in self.given if not isinstance(plugin, (str, Path))]
-        self.loaded: Plugins = Plugins.load(modules=files, objects=[tiny, *objects])
+        self.given = plugins
+        files, objects = sort_out(plugins)
+        self.loaded: Plugins = Plugins.load(modules=files, objects=objects)
         self.raw = dict(settings or {})
         self.what = f"{kind} {name!r}"
         self.settings: Settings = component_settings(self.loaded.component(kind, name), self.raw)

@@ -419,13 +419,14 @@ class Writer:
         folder = self._space.folder
         name = f"{time.time_ns():020d}-{secrets.token_hex(4)}.rows"
         self._final, self._temporary = folder / name, folder / f".{name}.tmp"
-        # Another process may remove the folder as long as nothing but space.json is in it.
+        # Another process may remove the folder as long as nothing but space.json is in it: also
+        # while mkdir looks whether what is in its way is a folder (then FileExistsError).
         for attempt in range(5):
-            folder.mkdir(parents=True, exist_ok=True)
             try:
+                folder.mkdir(parents=True, exist_ok=True)
                 self._file = FileIO(self._temporary, "x+")
                 break
-            except FileNotFoundError:
+            except (FileNotFoundError, FileExistsError):
                 if attempt == 4:
                     raise
         assert self._file is not None

@@ -739,6 +739,23 @@ print(rounds)
 """
 
 
+def test_a_folder_removed_while_it_is_made_is_made_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(reopened(folder), [0])
+    is_dir = Path.is_dir
+
+    def removed_meanwhile(path: Path, **options: Any) -> bool:
+        monkeypatch.setattr(Path, "is_dir", is_dir)
+        FeatureStore(folder, 0).clear()
+        return is_dir(path, **options)
+
+    # mkdir(exist_ok=True) asks this once it has met the folder.
+    monkeypatch.setattr(Path, "is_dir", removed_meanwhile)
+    add(reopened(folder), [1])
+    assert reopened(folder).missing(KEYS[:2]) == KEYS[:1]
+
+
 def test_processes_that_write_read_and_evict_at_once_do_not_harm_each_other(folder: Path) -> None:
     children = [
         subprocess.Popen(

@@ -162,6 +162,22 @@ def build_feature_extractor(
 
 
 @hookspec
+def on_run_start(run: Run) -> None:
+    """Do something before the first epoch. The run folder has its name by now.
+
+    Called: of every plugin, in the order of ``on_epoch_end``.
+
+    Args:
+        run: see ``msft_core.types.Run``.
+
+    Raises: ends the run, as this plugin's failure.
+
+    Since: 0.1.
+    """
+    raise NotImplementedError
+
+
+@hookspec
 def compute_metrics(predictions: Predictions) -> Mapping[str, float]:
     """Compute figures from the answers on a split. NumPy only.
 
@@ -172,22 +188,6 @@ def compute_metrics(predictions: Predictions) -> Mapping[str, float]:
 
     Returns: figures by name. All plugins' answers are joined; a name that two plugins give, or
     ``loss``, which is the core's, is an error.
-
-    Raises: ends the run, as this plugin's failure.
-
-    Since: 0.1.
-    """
-    raise NotImplementedError
-
-
-@hookspec
-def on_run_start(run: Run) -> None:
-    """Do something before the first epoch. The run folder has its name by now.
-
-    Called: of every plugin, in the order of ``on_epoch_end``.
-
-    Args:
-        run: see ``msft_core.types.Run``.
 
     Raises: ends the run, as this plugin's failure.
 
@@ -237,6 +237,8 @@ def on_run_end(run: Run, report: RunReport, error: BaseException | None) -> None
 HOOK_NAMES: tuple[str, ...] = tuple(
     name for name, value in list(globals().items()) if hasattr(value, "msft_spec")
 )
+"""In the order in which a run first calls them: it evaluates, and so computes metrics, when the
+first plugin's ``on_epoch_end`` asks for it."""
 
 FIRST_RESULT_HOOKS = ("build_dataset", "build_backbone", "select_trainable")
 """Hooks of which one plugin answers: those given to the run, then the component's owner. They are

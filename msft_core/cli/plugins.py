@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,20 +26,6 @@ if TYPE_CHECKING:
 app = typer.Typer(name="plugins", help="List plugins, show one, or write the package of a new one.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-# A run calls compute_metrics when it evaluates: for the first plugin whose on_epoch_end asks.
-RUN_ORDER = (
-    "list_components",
-    "build_dataset",
-    "build_backbone",
-    "select_trainable",
-    "build_feature_extractor",
-    "on_run_start",
-    "compute_metrics",
-    "on_epoch_end",
-    "on_run_end",
-)
-"""Hooks in the order in which a run first calls them."""
 
 _ANSWERS_FOR = {
     "build_dataset": "dataset",
@@ -113,7 +100,7 @@ def show(
     with reported():
         loaded = options.load()
         info, claim = _find(name, loaded)
-        hooks = [_hook(loaded, info, hook) for hook in RUN_ORDER if hook in info.hooks]
+        hooks = [_hook(loaded, info, hook) for hook in info.hooks]
         settings = [list(_settings(component)) for component in info.components]
         if options.as_json:
             _print_json(
@@ -351,8 +338,11 @@ def _show(
         typer.echo("hooks, in the order in which a run calls them:")
         for line in _columns([[hook["name"], _place(hook, info)] for hook in hooks]):
             typer.echo(f"    {line}")
-    for component, rows in zip(info.components, settings, strict=True):
-        typer.echo(f"{component.kind} {component.name}: {component.summary}")
+    # Settings stand once below those in a row that share them: a plugin may offer 250 networks.
+    pairs = zip(info.components, settings, strict=True)
+    for rows, sharing in groupby(pairs, lambda pair: pair[1]):
+        for component, _ in sharing:
+            typer.echo(f"{component.kind} {component.name}: {component.summary}")
         table = [[row["key"], row["type"], _default_text(row), row["help"]] for row in rows]
         for line in _columns(table):
             typer.echo(f"    {line}")

@@ -320,6 +320,20 @@ def test_fetch_says_where_there_is_nothing_to_download(msft: Msft) -> None:
     assert (result.returncode, result.stdout) == (0, "sample: nothing to download\n")
 
 
+def test_fetch_takes_a_plugin_that_is_given_and_leaves_one_out(msft: Msft, tmp_path: Path) -> None:
+    (tmp_path / "birds.py").write_text(
+        "from msft_core import Component, hookimpl\n"
+        "fetch = lambda settings, context: [context.cache_dir / 'birds.zip']\n"
+        "@hookimpl\n"
+        "def list_components():\n"
+        "    return [Component('dataset', 'birds', 'birds', fetch=fetch)]\n"
+    )
+    result = msft("fetch", "birds", "--plugin", tmp_path / "birds.py")
+    assert result.stdout.startswith("birds: "), result.stderr
+    assert result.stdout.endswith("birds.zip\n")
+    refused(msft("fetch", "canidae", "--without", "canidae"), "no dataset or backbone 'canidae'")
+
+
 SLOW_EPOCHS = """
 import time
 from msft_core import hookimpl

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from msft_core.cli.errors import reported
+from msft_core.cli.options import Blocked, Modules
 
 
 def command(
@@ -18,6 +19,8 @@ def command(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as dataset.url=URL."),
     ] = None,
+    plugin: Modules = None,
+    without: Blocked = None,
     verbose: Annotated[bool, typer.Option(help="Print the traceback of an error.")] = False,
 ) -> None:
     """Download what datasets and backbones need, to train offline later."""
@@ -29,7 +32,7 @@ def command(
         from msft_core.reporter import console_reporter
         from msft_core.types import Context
 
-        plugins = Plugins.load()
+        plugins = Plugins.load(modules=plugin or (), without=without or ())
         reporter = console_reporter()
         chosen = configuration.merge(*map(configuration.parse_assignment, assignments or []))
         known = {**plugins.components("dataset"), **plugins.components("backbone")}

@@ -295,6 +295,12 @@ class _Strategy:
         self._current = answer
         counts = describe(answer, self._trainer.parameters)
         self._reporter.info(f"Strategy {self._config.strategy.name}: {counts}")
+        optimizer, epochs = answer.optimizer, self._config.training.epochs
+        if optimizer.warmup_epochs > epochs:
+            self._reporter.warning(
+                f"the learning rate rises over {optimizer.warmup_epochs:g} epochs and the run has "
+                f"{epochs}, so it never reaches {optimizer.learning_rate:g}."
+            )
         return True
 
 

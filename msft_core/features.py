@@ -240,7 +240,8 @@ class FeaturePipeline:
         """Compute what an epoch needs and is not stored. See ``Prefix.complete``."""
         images, label = self._rows.images, self._name
         if images.recipe.augmentation:
-            label += f", view {self._rows.view(number) + 1}"
+            # Counted from 1, in the order of the epochs: the last one's number is 0.
+            label += f", view {self._rows.view(number) or images.recipe.views}"
         self._prefix.complete(images, number, self._rows.keys(number), label, between)
 
     def epoch(self, number: int) -> Iterator[Batch]:

@@ -449,6 +449,10 @@ def _problem_of(component: Component) -> str:
         return f"{named} settings that are no subclass of msft_core.Settings"
     if component.kind in ("dataset", "backbone", "strategy") and "name" in _keys(component):
         return f"{named} a setting called 'name', which is the component's own"
+    if component.kind in ("callback", "metric", "extractor") and "enabled" in _keys(component):
+        own = component.settings.model_fields.get("enabled")
+        if own is None or own.annotation is not bool:
+            return f"{named} a setting called 'enabled' that is no bool: it switches the component"
     if not isinstance(component.urls, tuple):
         return f"{named} urls that are no tuple"
     return ""

@@ -132,6 +132,19 @@ BROKEN = {
         "def list_components(): return [Component('data', 'x', '')]",
         "list_components gave the component 'x' with kind 'data': dataset, backbone",
     ),
+    "switches a callback by a word": (
+        """
+        from msft_core import Component, Settings, hookimpl
+
+        class Own(Settings):
+            enabled: str = "yes"
+
+        @hookimpl
+        def list_components():
+            return [Component("callback", "x", "x", Own)]
+        """,
+        "list_components gave the component 'x' with a setting called 'enabled' that is no bool",
+    ),
     "lists urls that are no tuple": (
         "from msft_core import Component, hookimpl\n@hookimpl\n"
         "def list_components(): return [Component('dataset', 'x', '', urls=['http://x'])]",

@@ -399,6 +399,16 @@ def test_an_epoch_of_one_batch_is_said_where_the_batch_is_above_the_image_count(
     assert any("a batch of 500 is above the 16 training images" in w for w in reporter.warnings)
 
 
+def test_a_rate_that_rises_for_longer_than_the_run_is_said(tmp_path: Path) -> None:
+    reporter = RecordingReporter()
+    msft_core.run(
+        config(strategy={"warmup_epochs": 3}), plugins=[tiny], out=tmp_path / "r", reporter=reporter
+    )
+    assert reporter.warnings == [
+        "the learning rate rises over 3 epochs and the run has 2, so it never reaches 0.05."
+    ]
+
+
 def test_a_batch_above_the_image_count_with_the_remainder_dropped_is_refused(
     tmp_path: Path,
 ) -> None:

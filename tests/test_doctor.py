@@ -21,7 +21,8 @@ import pytest
 from loopback import Server
 
 from msft_core import API_VERSION, Context, doctor, downloads, runtime
-from msft_core.doctor import Finding
+from msft_core.doctor import Finding, disk, machine, network, probe
+from msft_core.plugins import Plugins
 from msft_core.reporter import PlainReporter
 
 ISA = "ONEDNN_MAX_CPU_ISA"
@@ -37,9 +38,9 @@ SLOW = {**FAST, "convolution": [2.5, 2.4, 2.6]}
 UNCAPPED = {**SLOW, "said": ""}
 MAIN = """
 import json, sys
-from msft_core import doctor
+from msft_core.doctor import probe
 probed = json.loads(sys.argv.pop(1))
-doctor.run_probe = lambda **_: probed
+probe.run_probe = lambda **_: probed
 from msft_core.cli import main
 main()
 """
@@ -122,7 +123,7 @@ def probed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             assert unset is not None
             return unset
 
-        monkeypatch.setattr(doctor, "run_probe", run_probe)
+        monkeypatch.setattr(probe, "run_probe", run_probe)
 
     return fake
 
@@ -213,7 +214,8 @@ def raising(error: BaseException) -> Callable[..., Any]:
 def test_a_check_that_fails_is_a_problem_and_the_others_go_on(
     examine: Examined, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = MAIN.replace("main()", "doctor.cpu_quota = 1\nmain()")
+    breaking = "from msft_core.doctor import machine\nmachine.cpu_quota = 1\n"
+    broken = MAIN.replace("main()", f"{breaking}main()")
     monkeypatch.setattr(sys.modules[__name__], "MAIN", broken)
     result = examine("--offline", "--json")
     assert result.returncode == 1
@@ -234,10 +236,10 @@ def test_whatever_the_rest_of_msft_raises_is_a_finding(
     targets: dict[str, tuple[Any, str]] = {
         "versions": (importlib.metadata, "version"),
         "device": (runtime, "cpu_count"),
-        "oneDNN": (doctor, "run_probe"),
-        "plugins": (doctor.Plugins, "load"),
-        "cache": (doctor, "cache_dir"),
-        "network": (doctor, "ask_all"),
+        "oneDNN": (probe, "run_probe"),
+        "plugins": (Plugins, "load"),
+        "cache": (disk, "cache_dir"),
+        "network": (network, "ask_all"),
     }
     monkeypatch.setattr(*targets[subject], raising(RuntimeError("out of\norder")))
     problems = [each for each in find(subject) if each.status == "problem"]
@@ -430,7 +432,7 @@ def test_a_container_with_fewer_cpus_than_the_machine_is_a_note(
     probed(FAST)
     monkeypatch.setattr(runtime, "cpu_count", lambda: 8)
     for quota, status in ((None, "ok"), (8.0, "ok"), (2.5, "note"), (0.5, "note")):
-        monkeypatch.setattr(doctor, "cpu_quota", lambda quota=quota: quota)
+        monkeypatch.setattr(machine, "cpu_quota", lambda quota=quota: quota)
         finding = find_one("device", "cpus")
         assert (finding.status, finding.value) == (status, {"cpus": 8, "quota": quota})
         if status == "note":
@@ -462,15 +464,15 @@ def test_a_containers_limits_are_read(
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert doctor.cpu_quota(tmp_path) == cpus
-    assert doctor.memory_limit(tmp_path) == memory
+    assert machine.cpu_quota(tmp_path) == cpus
+    assert machine.memory_limit(tmp_path) == memory
 
 
 def test_a_containers_memory_counts(
     monkeypatch: pytest.MonkeyPatch, probed: Callable[..., None]
 ) -> None:
     probed(FAST)
-    monkeypatch.setattr(doctor, "memory_limit", lambda: 3_000_000)
+    monkeypatch.setattr(machine, "memory_limit", lambda: 3_000_000)
     finding = find_one("device", "memory")
     assert finding.value == {"bytes": 3_000_000, "free_bytes": 3_000_000}
     assert finding.status == "note"
@@ -542,8 +544,8 @@ def test_a_convolution_that_does_not_end_is_a_problem(
     child = (
         f"import time; print({json.dumps(told)!r}, flush=True); print('{{', end='', flush=True); "
     )
-    monkeypatch.setattr(doctor, "CHILD", child + "time.sleep(60)")
-    monkeypatch.setattr(doctor, "PROBE_SECONDS", 1.0)
+    monkeypatch.setattr(probe, "CHILD", child + "time.sleep(60)")
+    monkeypatch.setattr(probe, "PROBE_SECONDS", 1.0)
     started = time.monotonic()
     found = find("versions")
     assert time.monotonic() - started < 10
@@ -563,15 +565,15 @@ def test_the_measuring_process_has_this_ones_environment_and_modules(
         f"import json, os; print('noise'); print(json.dumps({{'isa': os.environ.get({ISA!r})}}))"
     )
     monkeypatch.setattr(
-        doctor, "CHILD", doctor.CHILD.split("from")[0] + f"import only_here; {print_it}"
+        probe, "CHILD", probe.CHILD.split("from")[0] + f"import only_here; {print_it}"
     )
-    assert doctor.run_probe() == {"isa": "SSE41"}
-    assert doctor.run_probe(without=ISA) == {"isa": None}
+    assert probe.run_probe() == {"isa": "SSE41"}
+    assert probe.run_probe(without=ISA) == {"isa": None}
 
 
 def test_a_mindspore_that_kills_its_process_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     child = "import os, sys; print('Illegal', file=sys.stderr, flush=True); os.abort()"
-    monkeypatch.setattr(doctor, "CHILD", child)
+    monkeypatch.setattr(probe, "CHILD", child)
     finding = find_one("versions", "mindspore")
     assert finding.status == "problem"
     assert "the process ended with status -6: Illegal" in finding.found
@@ -594,7 +596,7 @@ def test_a_slow_computation_is_called_only_a_few_times(monkeypatch: pytest.Monke
         def compute() -> None:
             clock[0] += next(seconds)
 
-        return list(doctor._times(compute))
+        return list(probe.call_times(compute))
 
     assert calls(iter([9.0] + [1.0] * 20))[-1] == [1.0]
     assert calls(iter([20.0])) == [[20.0]]
@@ -603,7 +605,7 @@ def test_a_slow_computation_is_called_only_a_few_times(monkeypatch: pytest.Monke
 
 @pytest.mark.slow
 def test_the_convolution_is_measured_as_a_run_would_compute_it() -> None:
-    found = doctor.run_probe()
+    found = probe.run_probe()
     assert found["device"] == "cpu"
     assert found["mindspore"] == importlib.metadata.version("mindspore")
     assert "failed" not in found
@@ -849,12 +851,12 @@ def test_findings_that_differ_only_in_the_url_are_told_in_one_line(
     path = plugin("far", with_urls(*urls, kind="backbone"))
     arguments = ("--plugin", path, "--without", "canidae", "--without", "resnet")
     lines = examine(*arguments).stdout.splitlines()
-    network = lines[lines.index("network") + 1 : -1]
-    assert network[0].endswith(
+    shown = lines[lines.index("network") + 1 : -1]
+    assert shown[0].endswith(
         f"{urls[0]} and 7 more (--verbose lists them): the server answered 404"
     )
-    assert "--weights FILE" in network[1]
-    assert len(network) == 2
+    assert "--weights FILE" in shown[1]
+    assert len(shown) == 2
     everything = examine(*arguments, "--verbose").stdout
     assert all(f"{url}: the server answered 404" in everything for url in urls)
 
@@ -898,7 +900,7 @@ def test_a_file_is_not_downloaded_to_see_whether_it_can_be(
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     address, asked = other_server
-    answers = doctor.ask_all([f"{address}/file", f"{address}/refused"])
+    answers = network.ask_all([f"{address}/file", f"{address}/refused"])
     assert [reason for reason, _ in answers.values()] == ["", ""]
     assert sorted(asked) == ["GET /refused bytes=0-0", "HEAD /file", "HEAD /refused"]
 
@@ -907,11 +909,11 @@ def test_servers_that_never_answer_are_waited_for_together(
     other_server: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(doctor, "URL_SECONDS", 0.5)
+    monkeypatch.setattr(network, "URL_SECONDS", 0.5)
     address, _ = other_server
     urls = [f"{address}/slow{number}" for number in range(8)] + [f"{address}/file"]
     started = time.monotonic()
-    answers = doctor.ask_all(urls)
+    answers = network.ask_all(urls)
     assert time.monotonic() - started < 2
     assert answers.pop(urls[-1])[0] == ""
     assert {reason for reason, _ in answers.values()} == {"no answer within 0.5 s"}
@@ -921,9 +923,9 @@ def test_more_urls_than_are_asked_for_at_once_are_all_asked_for(
     other_server: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(doctor, "URLS_AT_ONCE", 2)
+    monkeypatch.setattr(network, "URLS_AT_ONCE", 2)
     address, asked = other_server
-    answers = doctor.ask_all([f"{address}/{number}" for number in range(5)])
+    answers = network.ask_all([f"{address}/{number}" for number in range(5)])
     assert [reason for reason, _ in answers.values()] == [""] * 5
     assert len(asked) == 5
 
@@ -945,8 +947,6 @@ def test_the_urls_of_the_built_in_plugins_are_those_that_they_download_from() ->
     from msft_canidae import CanidaeSettings
     from msft_resnet import ResNetSettings, _known_weights
 
-    from msft_core.plugins import Plugins
-
     plugins = Plugins.load()
     assert plugins.component("dataset", "canidae").urls == (CanidaeSettings().url,)
     weights = _known_weights()
@@ -963,5 +963,5 @@ def test_of_many_urls_on_one_host_a_few_are_asked_for(
     path = plugin("many", with_urls(*urls))
     result = examine("--json", "--plugin", path, "--without", "canidae", "--without", "resnet")
     found = [each for name, each in listed(result).items() if name.startswith("network/")]
-    assert len(found) == doctor.URLS_ON_A_HOST + 1
+    assert len(found) == network.URLS_ON_A_HOST + 1
     assert found[0]["found"] == "22 more URLs there are not asked for, being so many"

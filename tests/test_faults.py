@@ -191,8 +191,8 @@ FAULTS = {
 """``at`` is also ``begun`` (the run has begun, no epoch is done) and ``slow`` (a warning only)."""
 
 MAIN = """
-from msft_core import doctor
-doctor.run_probe = lambda **_: {
+from msft_core.doctor import probe
+probe.run_probe = lambda **_: {
     "mindspore": "2.10.0", "device": "cpu", "said": "", "product": [0.01], "convolution": [0.01],
 }
 from msft_core.cli import main

@@ -1,0 +1,99 @@
+"""The device, the CPUs and the memory, and what a container may use of them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from msft_core import runtime
+from msft_core.doctor.findings import Finding, size_text
+from msft_core.doctor.probe import NOT_IMPORTED
+
+LOW_MEMORY_BYTES = 4e9
+"""Free memory below which a run with the default settings may end for want of it."""
+
+
+def check_device(probed: Mapping[str, Any]) -> Iterator[Finding]:
+    """What a run computes on here."""
+    if "device" in probed:
+        yield Finding("auto", "ok", f"a run here computes on {probed['device']}")
+    elif "device_error" in probed:
+        yield Finding("auto", "problem", probed["device_error"], "run with --device cpu")
+    else:
+        yield Finding("auto", "problem", NOT_IMPORTED, "see versions")
+
+
+def check_cpus() -> Iterator[Finding]:
+    """How many CPUs there are, and may be used at a time."""
+    cpus, quota = runtime.cpu_count(), cpu_quota()
+    value = {"cpus": cpus, "quota": quota}
+    found = f"{cpus} usable of {os.cpu_count()}"
+    if quota is None or quota >= cpus:
+        yield Finding("cpus", "ok", found, value=value)
+    else:
+        yield Finding(
+            "cpus",
+            "note",
+            f"{found}, but this container may use {quota:.4g} at a time; msft decodes on {cpus}",
+            f"run with --set data.workers={max(1, int(quota))}",
+            value,
+        )
+
+
+def check_memory() -> Iterator[Finding]:
+    """How much memory is free."""
+    sizes = [size for size in (_physical_memory(), memory_limit()) if size]
+    if not sizes:
+        return
+    total, available = min(sizes), _available_memory()
+    free = min(total, available or total)
+    found = f"{size_text(free)} free of {size_text(total)}"
+    value = {"bytes": total, "free_bytes": free}
+    if free >= LOW_MEMORY_BYTES:
+        yield Finding("memory", "ok", found, value=value)
+    else:
+        advice = (
+            "finetuning a ResNet-50 with a batch of 24 takes 3.7 GB: end other programs, or run "
+            "with a smaller --batch-size"
+        )
+        yield Finding("memory", "note", found, advice, value)
+
+
+def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """How many CPUs a container may use at a time; None where there is no limit.
+
+    Args:
+        root: of Linux's control groups, version 1 or 2.
+    """
+    limit = _read(root / "cpu.max").split()  # version 2
+    if not limit:
+        limit = [_read(root / f"cpu/cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
+    quota, period = (int(n) if n.isdigit() else 0 for n in (*limit, "", "")[:2])
+    return quota / period if quota and period else None
+
+
+def memory_limit(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Bytes that a container may use; None where there is no limit. ``root``: as above."""
+    text = _read(root / "memory.max") or _read(root / "memory/memory.limit_in_bytes")
+    return int(text) if text.strip().isdigit() else None
+
+
+def _physical_memory() -> int | None:
+    if not hasattr(os, "sysconf"):
+        return None
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _available_memory() -> int | None:
+    match = re.search(r"^MemAvailable:\s*(\d+) kB", _read(Path("/proc/meminfo")), re.MULTILINE)
+    return int(match[1]) * 1024 if match else None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""

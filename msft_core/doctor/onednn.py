@@ -1,0 +1,109 @@
+"""Whether a convolution is as fast as oneDNN's fast kernels make it."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from msft_core.doctor import probe
+from msft_core.doctor.findings import Finding
+from msft_core.doctor.versions import bounds_text, requirement_of
+
+SLOW_BELOW = 0.03
+"""A convolution that reaches less of a matrix product's speed than this is a problem. On 2 cores
+of an AMD EPYC it reaches 0.31 to 0.38 on oneDNN's fast kernels (AVX, AVX2), 0.003 to 0.004 on its
+reference kernel: this is the geometric mean."""
+
+FASTER = 1.5
+"""A user's own ONEDNN_MAX_CPU_ISA is told where a convolution is so much faster without it."""
+
+_ISA = "ONEDNN_MAX_CPU_ISA"
+
+
+def check_convolution(probed: Mapping[str, Any]) -> Iterator[Finding]:
+    """The measured convolution, also without a user's own choice of instructions."""
+    name = "convolution"
+    if "mindspore" not in probed:
+        yield Finding(name, "problem", f"not measured: {probe.NOT_IMPORTED}", "see versions")
+        return
+    if "device" not in probed:
+        yield Finding(name, "problem", "not measured: there is no device", "see device")
+        return
+    if probed["device"] != "cpu":
+        yield Finding(name, "ok", f"not measured: a run here computes on {probed['device']}")
+        return
+    measured = _Speed.of(probed)
+    own = os.environ.get(_ISA)
+    # Only a user's own value can be worse than what msft would choose.
+    unset = _Speed.of(probe.run_probe(without=_ISA)) if own is not None else None
+    value = {
+        "gflops": measured.convolution,
+        "product_gflops": measured.product,
+        "fraction": measured.fraction,
+        "slow_below": SLOW_BELOW,
+    }
+    if unset:
+        value["gflops_without_own"] = unset.convolution
+    set_to = f"{_ISA}={own}, set by you" if own is not None else str(probed["said"])
+    set_to = f" ({set_to.rstrip('.')})" if set_to else ""
+    found = f"{measured}; {SLOW_BELOW:.0%} and more is right"
+    if "failed" in probed:
+        found = f"{measured}: {probed['failed']}"
+    if unset and (unset.convolution or 0) > FASTER * (measured.convolution or 0):
+        yield Finding(
+            name,
+            "problem" if measured.is_slow else "note",
+            found + set_to,
+            f"unset {_ISA}: without it a convolution makes {unset.convolution:.3g} GFLOP/s here",
+            value,
+        )
+    elif measured.is_slow or "failed" in probed:
+        advice = _what_helps_oneDNN(probed, slow=measured.is_slow)
+        yield Finding(name, "problem", found + set_to, advice, value)
+    else:
+        yield Finding(name, "ok", found + set_to, value=value)
+
+
+@dataclass(frozen=True)
+class _Speed:
+    """GFLOP/s of a convolution and of a matrix product; None where there is no result."""
+
+    convolution: float | None
+    product: float | None
+
+    @classmethod
+    def of(cls, probed: Mapping[str, Any]) -> _Speed:
+        def gflops(work: float, name: str) -> float | None:
+            return work / statistics.median(probed[name]) / 1e9 if name in probed else None
+
+        return cls(gflops(probe.WORK, "convolution"), gflops(2 * probe.SIDE**3, "product"))
+
+    @property
+    def fraction(self) -> float | None:
+        return self.convolution / self.product if self.convolution and self.product else None
+
+    @property
+    def is_slow(self) -> bool:
+        return self.fraction is None or self.fraction < SLOW_BELOW
+
+    def __str__(self) -> str:
+        if self.convolution is None or self.product is None or self.fraction is None:
+            return "no result of a 3x3 convolution"
+        return (
+            f"{self.convolution:.3g} GFLOP/s in a 3x3 convolution, {self.fraction:.1%} of the "
+            f"{self.product:.3g} in a matrix product"
+        )
+
+
+def _what_helps_oneDNN(probed: Mapping[str, Any], *, slow: bool) -> str:
+    capped = _ISA in os.environ or _ISA in probed["said"]
+    if slow and not capped:
+        return f"set {_ISA}=AVX2 in the environment and run msft doctor again"
+    bounds = bounds_text(requirement_of("mindspore").specifier)
+    return (
+        "if nothing else keeps the CPUs busy, install another MindSpore "
+        f"{bounds} than {probed['mindspore']}"
+    )

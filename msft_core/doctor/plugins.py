@@ -1,0 +1,83 @@
+"""Whether the plugins can be loaded, and whether what they offer can be chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from msft_core.doctor.findings import Finding
+from msft_core.errors import PluginError, UsageError
+from msft_core.plugins import PluginInfo, Plugins
+from msft_core.types import Component
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The plugins that could be loaded, and what is wrong with those that were asked for."""
+
+    plugins: Plugins | None
+    refused: Sequence[PluginError]
+    misnamed: str = ""
+
+    @property
+    def components(self) -> list[Component]:
+        """Of all plugins that could be loaded."""
+        infos = self.plugins.infos if self.plugins else []
+        return [component for info in infos for component in info.components]
+
+
+def load(modules: Sequence[str], without: Sequence[str]) -> Loaded:
+    """Load all that can be loaded, leaving out each given plugin that is broken."""
+    refused: list[PluginError] = []
+    while True:
+        left_out = [*without, *(error.plugin for error in refused)]
+        try:
+            return Loaded(Plugins.load(modules=modules, without=left_out), refused)
+        except PluginError as error:
+            refused.append(error)
+        except UsageError as error:
+            # The second of two given plugins of one name cannot be left out by its name.
+            return Loaded(None, refused, "" if refused else str(error))
+
+
+def check_plugins(loaded: Loaded) -> Iterator[Finding]:
+    """How each plugin was loaded, and whether a name has two owners."""
+    for error in loaded.refused:
+        advice = "mend it, or leave out the --plugin (or MSFT_PLUGINS) that names it"
+        hook = f"hook {error.hook}: " if error.hook else ""
+        yield Finding(error.plugin, "problem", f"broken: {hook}{error.message}", advice)
+    if loaded.misnamed:
+        advice = "msft plugins lists the names; MSFT_WITHOUT counts too"
+        yield Finding("--without", "problem", loaded.misnamed, advice)
+    if loaded.plugins is None:
+        return
+    infos, refused = loaded.plugins.infos, [error.plugin for error in loaded.refused]
+    usable = [info for info in infos if info.status == "ok"]
+    blocked = [i.name for i in infos if i.status == "blocked" and i.name not in refused]
+    count = sum(len(info.components) for info in usable)
+    found = f"{len(usable)} plugins with {count} components"
+    found += f"; left out: {', '.join(blocked)}" if blocked else ""
+    seconds = round(sum(info.seconds for info in infos), 3)
+    value = {"plugins": len(usable), "components": count, "seconds": seconds}
+    yield Finding("loaded", "ok", found, value=value)
+    for info in infos:
+        if info.status == "broken":
+            found = f"broken ({info.origin}): {info.problem}"
+            yield Finding(info.name, "problem", found, _what_helps(info))
+        for warning in info.warnings:
+            advice = f"tell its authors, or leave it out: --without {info.name}"
+            yield Finding(info.name, "note", warning, advice, {"seconds": round(info.seconds, 3)})
+    for component in loaded.components:
+        try:
+            loaded.plugins.component(component.kind, component.name)
+        except UsageError as error:
+            said, _, advice = str(error).rpartition(": ")
+            yield Finding(f"{component.kind} {component.name}", "problem", said, advice)
+
+
+def _what_helps(info: PluginInfo) -> str:
+    package = info.origin.split()[0]
+    # The second of two installed plugins of one name has its entry point in its name.
+    if " " in info.name:
+        return f"uninstall one of the two: pip uninstall {package}"
+    return f"pip install --upgrade {package}, or leave it out: --without {info.name}"

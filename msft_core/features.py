@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
+import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -76,6 +79,9 @@ class Prefix:
             self._many = if_possible(ms.jit(chain.construct), chain, reporter.info)
         images, probed = probe
         rows = self._by_mindspore(images)
+        self._form = (rows.shape[1:], rows.dtype)
+        if rows.dtype.kind not in "biufc":
+            raise CannotStore(f"{name} gives {rows.dtype}, which cannot be stored")
         self._extractor = ask_extractor(chain, padded(images, BATCH))
         self._agrees = False
         self._row_bytes = rows[0].nbytes
@@ -140,23 +146,36 @@ class Prefix:
                 return self._many(ms.Tensor(images)).asnumpy()[:count]
         extractor, plugin = self._extractor
         with blaming(plugin, "build_feature_extractor"):
-            features = extractor.compute(images)
+            # A copy, since what it is compared with is computed from the same images.
+            features = extractor.compute(images if self._agrees else images.copy())
+        self._require_form(features, plugin)
         if not self._agrees:
             self._require_agreement(features, images)
         return features[:count]
 
+    def _require_form(self, features: object, plugin: str) -> None:
+        """Of every batch, since it is stored, and a later run would trust it."""
+        shape, dtype = (BATCH, *self._form[0]), self._form[1]
+        what = ""
+        if not isinstance(features, np.ndarray):
+            what = f"gives {type(features).__name__} where MindSpore gives an array"
+        elif features.shape != shape:
+            what = f"gives {features.shape} where MindSpore gives {shape}"
+        elif features.dtype != dtype:
+            what = f"gives {features.dtype} where MindSpore gives {dtype}"
+        elif not np.isfinite(features).all():
+            what = "gives numbers that are not finite"
+        if what:
+            raise PluginError(plugin, "build_feature_extractor", what)
+
     def _require_agreement(self, features: Array, images: Array) -> None:
         assert self._extractor is not None
         extractor, plugin = self._extractor
-        hook, expected = "build_feature_extractor", self._by_mindspore(images)
-        if not isinstance(features, np.ndarray) or features.shape != expected.shape:
-            shape = getattr(features, "shape", type(features).__name__)
-            raise PluginError(plugin, hook, f"gives {shape} where MindSpore gives {expected.shape}")
-        difference = relative_difference(features, expected)
+        difference = relative_difference(features, self._by_mindspore(images))
         if not difference <= extractor.tolerance:
             raise PluginError(
                 plugin,
-                hook,
+                "build_feature_extractor",
                 f"{extractor.description} differs from MindSpore by {difference:.2g} of the "
                 f"features' size, more than its tolerance of {extractor.tolerance:.2g}",
             )
@@ -166,14 +185,16 @@ class Prefix:
         """In PyNative, which compiles nothing."""
         with self._blaming_the_backbone():
             output = self._chain(ms.Tensor(images))
-        if not isinstance(output, ms.Tensor) or output.ndim < 1 or len(output) != len(images):
+            # Here, since PyNative raises only when it is asked for the numbers.
+            values = output.asnumpy() if isinstance(output, ms.Tensor) else None
+        if values is None or output.ndim < 1 or len(output) != len(images):
             got = tuple(output.shape) if isinstance(output, ms.Tensor) else type(output).__name__
             raise PluginError(
                 self._plugin,
                 "build_backbone",
                 f"the stages {self._name} give {got} for {len(images)} images, not one row each",
             )
-        return output.asnumpy()
+        return values
 
     def _blaming_the_backbone(self) -> AbstractContextManager[None]:
         return blaming(self._plugin, "build_backbone", f"the stages {self._name} do not run: ")
@@ -182,12 +203,15 @@ class Prefix:
         """Throw away what is stored where it is not what the stages give now."""
         missing = set(self.space.missing(keys))
         there = [i for i, key in enumerate(keys) if key not in missing]
-        if not there:
+        form = (self.space.shape, self.space.dtype)
+        if form == (None, None):
             return
-        tolerance = self._extractor[0].tolerance if self._extractor else TOLERANCE
-        stored = self.space.read([keys[i] for i in there])
-        same_shape = stored.shape[1:] == rows.shape[1:]
-        if same_shape and relative_difference(stored, rows[there]) <= tolerance:
+        same = form == self._form
+        if same and there:
+            tolerance = self._extractor[0].tolerance if self._extractor else TOLERANCE
+            stored = self.space.read([keys[i] for i in there])
+            same = relative_difference(stored, rows[there]) <= tolerance
+        if same:
             return
         self._reporter.warning(
             f"the stored features of {self._name} are not what it gives now (has its code "
@@ -253,6 +277,42 @@ class FeaturePipeline:
             except OSError as error:
                 raise MsftError(f"stored features cannot be read: {error}.") from error
             yield Batch(features, images.labels(rows), rows)
+
+
+def code_of(chain: Chain) -> str:
+    """Hash of what stages compute, but for their parameters: another value, other features.
+
+    That is where each cell stands, the plain attributes of each, such as a stride, and the source
+    of the module that each class of cell is from; MindSpore's own are of a version.
+    """
+    cells = [(path, type(cell), vars(cell)) for path, cell in chain.cells_and_names()]
+    settings = [
+        (path, kind.__qualname__, sorted((k, v) for k, v in held.items() if _is_plain(k, v)))
+        for path, kind, held in cells
+    ]
+    sources = sorted({_source_of(kind) for _, kind, _ in cells})
+    # Where an object is in memory says nothing.
+    text = re.sub(r" at 0x[0-9a-f]+", "", json.dumps([settings, sources]))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _is_plain(name: str, value: object) -> bool:
+    if name.startswith("_"):
+        return False
+    if isinstance(value, (tuple, list)):
+        return all(_is_plain(name, one) for one in value)
+    return isinstance(value, (bool, int, float, str))
+
+
+def _source_of(kind: type) -> str:
+    """Of the module, since what a cell calls is mostly there too; empty where there is none."""
+    if kind.__module__.split(".")[0] == "mindspore":
+        return ""
+    try:
+        module = inspect.getmodule(kind)
+        return inspect.getsource(module) if module else ""
+    except (OSError, TypeError):  # typed into a session
+        return ""
 
 
 def row_keys(images: KeyedPipeline, digests: Sequence[str], epoch: int) -> list[bytes]:

@@ -14,6 +14,7 @@ from msft_core.features import (
     FeaturePipeline,
     Prefix,
     Rows,
+    code_of,
     digest_of,
 )
 from msft_core.pipeline import KeyedPipeline, Pipeline
@@ -129,6 +130,7 @@ class Feed:
                     **self._description,
                     "stages": names,
                     "parameters": digest,
+                    "code": code_of(self._trainer.prefix(stages)),
                     "preprocessing": asdict(backbone.preprocessing),
                 },
                 store=self._store,

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from msft_core import images
+from msft_core.errors import DataError, first_line
 from msft_core.types import Array, ImageTable, Preprocessing
 
 
@@ -112,7 +113,12 @@ class KeyedPipeline:
 
     def view(self, row: int, number: int) -> Array:
         """uint8 (size, size, 3): one image as an epoch shows it."""
-        recipe, data = self.recipe, self.table.read(row)
+        recipe = self.recipe
+        try:
+            data = self.table.read(row)
+        except OSError as error:
+            reason = error.strerror or first_line(error)
+            raise DataError(f"{self.table.ids[row]} cannot be read any more: {reason}.") from error
         if recipe.augmentation is None:
             return images.evaluation_view(data, recipe.preprocessing)
         return images.training_view(

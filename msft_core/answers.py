@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, get_args, get_type_hints
 
 from msft_core.errors import suggest
 from msft_core.types import (
     Backbone,
     DatasetSplits,
+    FeatureExtractor,
     OptimizerSpec,
     ParameterGroup,
     Preprocessing,
@@ -49,6 +51,14 @@ def problem_of_backbone(backbone: Backbone) -> str:
     for stage in backbone.stages:
         if not isinstance(stage, Stage):
             return f"stages has a {type(stage).__name__}, not a Stage(name, cell)"
+    cells = {f"stage {stage.name!r}": stage.cell for stage in backbone.stages}
+    for where, cell in {**cells, "the head": backbone.head}.items():
+        if isinstance(cell, type) or not hasattr(cell, "get_parameters"):
+            what = cell.__name__ if isinstance(cell, type) else f"a {type(cell).__name__}"
+            return f"{where} is {what}, not a Cell"
+    for field in ("name", "dialect", "weights"):
+        if not isinstance(getattr(backbone, field), str):
+            return f"{field} = {getattr(backbone, field)!r} must be text"
     names = [stage.name for stage in backbone.stages]
     for name in names:
         if names.count(name) > 1 or name == "head":
@@ -98,6 +108,17 @@ def problem_of_trainable(trainable: Trainable) -> str:
     )
 
 
+def problem_of_extractor(extractor: FeatureExtractor) -> str:
+    """What is wrong with the fields of an extractor; empty where nothing is."""
+    if not callable(extractor.compute):
+        return f"compute is a {type(extractor.compute).__name__}, no function"
+    if not isinstance(extractor.description, str):
+        return f"description = {extractor.description!r} must be text"
+    if not _is_number(extractor.tolerance) or extractor.tolerance < 0:
+        return f"tolerance = {extractor.tolerance!r} must be a number, 0 or above"
+    return ""
+
+
 def _problem_of_choices(value: Any, where: str, fields: Sequence[str]) -> str:
     """Fields that are one of a few words, as their type says."""
     for field in fields:
@@ -123,4 +144,5 @@ def _is_integer(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # NumPy's numbers too.
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import tomlkit
 import tomlkit.exceptions
@@ -323,11 +323,27 @@ def _settle_all(
         if name not in components:
             problems.append(f"unknown {kind} {name!r}.{suggest(name, components)}")
     return {
-        name: _validate(
-            settings_model(component), section.get(name, {}), f"{kind}.{name}", problems
-        )
+        name: _settle(component, section.get(name, {}), problems)
         for name, component in components.items()
     }
+
+
+def _settle(component: Component, values: Any, problems: list[str]) -> Settings | None:
+    """Of a callback, metric or extractor, which the user may never have heard of."""
+    model, where = settings_model(component), f"{component.kind}.{component.name}"
+    found: list[str] = []
+    settings = _validate(model, values, where, found)
+    if settings is None and all(problem.endswith(_MISSING) for problem in found):
+        if values.get("enabled") is False:
+            unchecked: Any = model.model_construct
+            return cast(Settings, unchecked(enabled=False))
+        leave_out = f", or leave it out: --set {where}.enabled=false."
+        found = [problem.removesuffix(".") + leave_out for problem in found]
+    problems += found
+    return settings
+
+
+_MISSING = "must be given."
 
 
 def _validate(
@@ -348,7 +364,7 @@ def _validate(
                 there_are = f" There are: {', '.join(names)}." if names else " It has none."
                 problems.append(f"unknown setting {key}{of}.{suggest(word, names) or there_are}")
             elif item["type"] == "missing":
-                problems.append(f"{key} must be given.")
+                problems.append(f"{key} {_MISSING}")
             else:
                 message = item["msg"].removeprefix("Value error, ")
                 message = message[:1].lower() + message[1:]
@@ -359,7 +375,7 @@ def _validate(
 def _dump(settings: Settings) -> dict[str, Any]:
     dumped = settings.model_dump(mode="json", by_alias=True, exclude_none=True)
     for name, field in type(settings).model_fields.items():
-        value = getattr(settings, name)
+        value = getattr(settings, name, None)  # one that is left out may lack what is required
         if isinstance(value, Path):
             dumped[field.alias or name] = str(value.absolute())
     return dumped

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msft_core import config as configuration
+from msft_core.answers import problem_of_extractor
 from msft_core.cache import cache_dir
 from msft_core.config import RunConfig
 from msft_core.errors import DataError, MsftError, PluginError, first_line
@@ -264,6 +265,8 @@ class _Asker:
                 hook, plugin, prefix=prefix, example=example, settings=settings, context=context
             )
             if isinstance(answer, FeatureExtractor):
+                if problem := problem_of_extractor(answer):
+                    raise PluginError(plugin, hook, problem)
                 return answer, plugin
             if answer is not None:
                 what = type(answer).__name__

@@ -164,19 +164,20 @@ class Plugins:
             name, number = f"{base}-{number}", number + 1
         info = PluginInfo(
             name,
-            version=str(getattr(plugin, "__version__", "")),
+            version="",
             origin=origin,
             status="broken",
             given=True,
             location=_location_of(plugin),
         )
         try:
+            info = replace(info, version=str(_attribute(plugin, "__version__", "")))
             self._add(plugin, info, loading or _Loading())
         except _Broken as error:
             raise PluginError(name, error.hook, str(error)) from error
 
     def _add(self, plugin: object, info: PluginInfo, loading: _Loading) -> None:
-        refusal = compat.why_refused(getattr(plugin, compat.REQUIREMENT, compat.API_VERSION))
+        refusal = compat.why_refused(_attribute(plugin, compat.REQUIREMENT, compat.API_VERSION))
         if refusal:
             raise _Broken(refusal)
         if inspect.isclass(plugin):
@@ -202,6 +203,8 @@ class Plugins:
                 raise _Broken(f"{hook} is not a hook of msft.{known}", hook)
             if options.get("wrapper") or options.get("hookwrapper"):
                 raise _Broken("hook wrappers are not part of the contract", hook)
+            if reason := _why_never_run(getattr(plugin, attribute), hook):
+                raise _Broken(reason, hook)
             if hook in hooks:
                 raise _Broken(f"{hook} is there twice, once under another name", hook)
             try:
@@ -440,8 +443,27 @@ class _Loading:
         return []
 
 
+def _attribute(plugin: object, name: str, default: object) -> Any:
+    """An attribute of a plugin, which may compute it, and may fail."""
+    try:
+        return getattr(plugin, name, default)
+    except Exception as error:
+        raise _Broken(f"asking it for {name} raised {first_line(error)}") from error
+
+
+def _why_never_run(function: object, hook: str) -> str:
+    """Why calling a hook's function would not run it; empty where it would."""
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        return f"{hook} is async, and nothing awaits it: write a plain function"
+    if inspect.isgeneratorfunction(function) and hook != "list_components":
+        return f"{hook} has a yield, and nothing iterates over it: write a plain function"
+    return ""
+
+
 def _problem_of(component: Component) -> str:
     """What is wrong with a component's fields; empty where nothing is."""
+    if not isinstance(component.name, str) or not component.name:
+        return f"a component with the name {component.name!r}, which is no text"
     named = f"the component {component.name!r} with"
     if component.kind not in get_args(Kind):
         return f"{named} kind {component.kind!r}: {', '.join(get_args(Kind))}"

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -102,12 +103,15 @@ class RunState:
                     if name in givers:
                         raise PluginError(plugin, hook, f"{givers[name]} gives {name!r} already")
                     try:
+                        if isinstance(value, str):  # float("1") is 1.0
+                            raise TypeError
                         figures[name] = float(value)
-                    except (TypeError, ValueError):
+                    except (TypeError, ValueError, OverflowError):
                         what = f"gave {type(value).__name__} for {name!r}, not a number"
                         raise PluginError(plugin, hook, what) from None
                     givers[name] = f"plugin {plugin!r}"
-            self._evaluated[split] = figures
+            # All plugins are given the same, so none may change it.
+            self._evaluated[split] = MappingProxyType(figures)
         return self._evaluated[split]
 
     def predictions(self, split: str = "val") -> Predictions:
@@ -146,10 +150,14 @@ class RunState:
 
     def set_best(self, path: Path, epoch: int, value: float, metric: str) -> None:
         """See ``Run``."""
+        if not Path(path).is_file():
+            raise ValueError(f"set_best: there is no file {path}")
         self.best = Best(Path(path), epoch, float(value), metric)
 
     def record(self, name: str, value: float) -> None:
         """See ``Run``."""
+        if name in _OF_THE_CORE:
+            raise ValueError(f"record: {name!r} is the core's own, choose another name")
         self._extra[name] = float(value)
 
     def stop(self, reason: str) -> None:
@@ -221,7 +229,11 @@ class RunState:
         labels = np.asarray(table.labels, np.int64)[rows]
         ids = tuple(table.ids[int(row)] for row in rows)
         predictions = Predictions(ids, labels, softmax(logits), self.splits.classes)
-        return predictions, mean_loss(logits, labels)
+        loss = mean_loss(logits, labels)
+        # All plugins are given the same, so none may change it.
+        for array in (predictions.labels, predictions.probabilities):
+            array.flags.writeable = False
+        return predictions, loss
 
     def _table(self, split: str) -> Any:
         if split not in ("train", "val"):
@@ -252,6 +264,10 @@ class RunState:
             "classes": json.dumps(self.splits.classes, ensure_ascii=False),
             "preprocessing": json.dumps(asdict(self.backbone.preprocessing)),
         }
+
+
+_OF_THE_CORE = ("epoch", "train", "val", "learning_rate", "seconds", "step_ms")
+"""Keys of a line of ``metrics.jsonl``."""
 
 
 def _line(record: EpochRecord) -> dict[str, Any]:

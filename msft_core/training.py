@@ -74,7 +74,7 @@ class Schedule:
             if self.spec.schedule == "cosine":
                 done = max(0.0, step - warmup) / max(1.0, total - warmup)
                 factor *= 0.5 * (1 + math.cos(math.pi * done))
-            rates.append(self.spec.learning_rate * factor)
+            rates.append(float(self.spec.learning_rate) * factor)
         return rates
 
 
@@ -206,7 +206,8 @@ class Trainer:
         groups = []
         for group in trainable.groups:
             decay = spec.weight_decay if group.weight_decay is None else group.weight_decay
-            rates = [rate * group.rate_factor for rate in self._rates]
+            decay, factor = float(decay), float(group.rate_factor)  # MindSpore takes no other
+            rates = [rate * factor for rate in self._rates]
             for wanted, weight_decay in ((True, decay), (False, 0.0)):
                 members = [
                     self.parameters[name]
@@ -216,7 +217,7 @@ class Trainer:
                 if members:
                     groups.append({"params": members, "lr": rates, "weight_decay": weight_decay})
         if spec.name == "momentum":
-            return nn.Momentum(groups, learning_rate=self._rates, momentum=spec.momentum)
+            return nn.Momentum(groups, learning_rate=self._rates, momentum=float(spec.momentum))
         return nn.Adam(groups, learning_rate=self._rates)
 
     def _make_step(self) -> Callable[..., Any]:

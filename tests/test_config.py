@@ -148,6 +148,29 @@ def test_callbacks_are_on_and_extractors_off_unless_said_otherwise() -> None:
     assert switched.settings("extractor", "fast").threads == 2
 
 
+def test_a_callback_that_lacks_a_setting_can_be_left_out() -> None:
+    class Needs(Settings):
+        path: str
+
+    class Plugin:
+        @hookimpl
+        def list_components(self) -> list[Component]:
+            return [Component("callback", "log", "", Needs)]
+
+    plugins = Plugins.load(objects=[tiny, Plugin])
+    with pytest.raises(UsageError) as caught:
+        resolve(plugins)
+    assert str(caught.value) == (
+        "callback.log.path must be given, or leave it out: --set callback.log.enabled=false."
+    )
+    resolved = resolve(plugins, "callback.log.enabled=false")
+    assert not resolved.enabled("callback", "log")
+    again = configuration.resolve(tomlkit.parse(resolved.to_toml()).unwrap(), plugins)
+    assert not again.enabled("callback", "log")
+    with pytest.raises(UsageError, match=r"unknown setting callback\.log\.pth"):
+        resolve(plugins, "callback.log.enabled=false", "callback.log.pth=x")
+
+
 @pytest.mark.parametrize("content", ["a = ", "\xff\xfe", None])
 def test_a_file_that_is_not_toml_is_one_line(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "c.toml"

@@ -145,6 +145,23 @@ BROKEN = {
         """,
         "list_components gave the component 'x' with a setting called 'enabled' that is no bool",
     ),
+    "is async": (
+        "from msft_core import hookimpl\n@hookimpl\nasync def on_epoch_end(run): pass",
+        "on_epoch_end is async, and nothing awaits it",
+    ),
+    "yields": (
+        "from msft_core import hookimpl\n@hookimpl\ndef on_epoch_end(run): yield",
+        "on_epoch_end has a yield, and nothing iterates over it",
+    ),
+    "fails when it is asked for an attribute": (
+        "def __getattr__(name): raise RuntimeError(f'no {name} here')",
+        "asking it for msft_api raised RuntimeError: no msft_api here",
+    ),
+    "lists a name that is none": (
+        "from msft_core import Component, hookimpl\n@hookimpl\n"
+        "def list_components(): return [Component('callback', 3, '')]",
+        "list_components gave a component with the name 3, which is no text",
+    ),
     "lists urls that are no tuple": (
         "from msft_core import Component, hookimpl\n@hookimpl\n"
         "def list_components(): return [Component('dataset', 'x', '', urls=['http://x'])]",

@@ -399,6 +399,53 @@ def test_an_epoch_of_one_batch_is_said_where_the_batch_is_above_the_image_count(
     assert any("a batch of 500 is above the 16 training images" in w for w in reporter.warnings)
 
 
+def test_what_all_plugins_share_none_may_change(tmp_path: Path) -> None:
+    class Metric:
+        @hookimpl
+        def compute_metrics(self, predictions: msft_core.Predictions) -> dict[str, float]:
+            predictions.probabilities[:] = 0
+            return {}
+
+    class Callback:
+        @hookimpl(tryfirst=True)
+        def on_epoch_end(self, run: msft_core.Run) -> None:
+            run.evaluate("val")["accuracy"] = 1.0  # type: ignore[index]
+
+    for plugin, said in ((Metric, "read-only"), (Callback, "does not support item assignment")):
+        with pytest.raises(msft_core.PluginError, match=f"{plugin.__name__}.*{said}"):
+            run(tmp_path / plugin.__name__, plugin)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda run: run.set_best(Path("nowhere.ckpt"), 1, 1.0, "x"), "no file nowhere.ckpt"),
+        (lambda run: run.record("epoch", 3.0), "'epoch' is the core's own"),
+    ],
+)
+def test_a_callback_that_says_what_cannot_be_is_named_at_once(
+    tmp_path: Path, call: Any, message: str
+) -> None:
+    class Callback:
+        @hookimpl
+        def on_epoch_end(self, run: msft_core.Run) -> None:
+            call(run)
+
+    with pytest.raises(msft_core.PluginError, match=f"Callback.*{message}"):
+        run(tmp_path / "run", Callback)
+
+
+def test_numbers_of_numpy_and_whole_ones_do_for_an_optimizer(tmp_path: Path) -> None:
+    class Strategy:
+        @hookimpl
+        def select_trainable(self, backbone: msft_core.Backbone) -> msft_core.Trainable:
+            group = msft_core.ParameterGroup(("head.weight", "head.bias"), np.float32(0.5))  # type: ignore[arg-type]
+            spec = msft_core.OptimizerSpec("momentum", np.float32(0.1), momentum=0)  # type: ignore[arg-type]
+            return msft_core.Trainable((group,), spec)
+
+    assert run(tmp_path / "run", Strategy).status == "completed"
+
+
 def test_a_rate_that_rises_for_longer_than_the_run_is_said(tmp_path: Path) -> None:
     reporter = RecordingReporter()
     msft_core.run(

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, get_args
 
 import pluggy
@@ -216,7 +217,10 @@ class Plugins:
             hooks.append(hook)
             setattr(guarded, hook, guard.registered(options))
         if not hooks:
-            raise _Broken("it has no function marked @msft_core.hookimpl")
+            module = plugin.__name__ if isinstance(plugin, ModuleType) else ""
+            own = f", for it is Python's own module {module!r}"
+            why = own if module in sys.stdlib_module_names else ""
+            raise _Broken(f"it has no function marked @msft_core.hookimpl{why}")
         self._manager.register(guarded, name)
         try:
             components = self._components_of(guarded, name)

@@ -86,7 +86,10 @@ class RunState:
 
     def settings(self, kind: Kind, name: str) -> Any:
         """See ``Run``."""
-        return self.config.settings(kind, name)
+        try:
+            return self.config.settings(kind, name)
+        except (AttributeError, KeyError):
+            raise ValueError(f"settings: there is no {kind} {name!r}") from None
 
     def evaluate(self, split: str = "val") -> Mapping[str, float]:
         """See ``Run``."""
@@ -132,6 +135,8 @@ class RunState:
         """See ``Run``."""
         table = self._table(split)
         row_of = {name: row for row, name in enumerate(table.ids)}
+        if unknown := [name for name in ids if name not in row_of]:
+            raise ValueError(f"read_images: {split} has no image {unknown[0]!r}")
         rows = [row_of[name] for name in ids]
         pixels = [
             images.evaluation_view(table.read(row), self.backbone.preprocessing) for row in rows
@@ -162,6 +167,8 @@ class RunState:
 
     def stop(self, reason: str) -> None:
         """See ``Run``."""
+        if not reason:
+            raise ValueError("stop: give a reason, which the output shows")
         self.stop_reason = reason
 
     # What the engine uses

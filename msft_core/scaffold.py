@@ -61,6 +61,8 @@ def write(name: str, kind: str, out: Path, plugins: Plugins) -> Written:
         UsageError: the name or the kind will not do, or the folder is there or cannot be written.
     """
     name = name.removeprefix("msft-")
+    if kind == "extractor":
+        raise UsageError("--kind extractor has no template: docs/plugins/extractors.md shows one.")
     if kind not in KINDS:
         raise UsageError(f"--kind {kind}: it is one of {', '.join(KINDS)}.{suggest(kind, KINDS)}")
     _require_usable(name, kind, plugins)

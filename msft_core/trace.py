@@ -23,7 +23,7 @@ _LONGEST = 60
 
 def is_asked_for() -> bool:
     """Whether the environment asks for it."""
-    return os.environ.get(VARIABLE, "") not in ("", "0")
+    return os.environ.get(VARIABLE, "").lower() not in ("", "0", "false", "no", "off")
 
 
 class Tracer:

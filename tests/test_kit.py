@@ -295,6 +295,28 @@ def _noisy(backbone: Backbone, _classes: int) -> dict[str, Any]:
     return {"stages": (*backbone.stages, Stage("noise", Noise()))}
 
 
+def _mixing(backbone: Backbone, _classes: int) -> dict[str, Any]:
+    from mindspore import nn
+
+    class Centre(nn.Cell):
+        def construct(self, x: Any) -> Any:
+            return x - x.mean(0)
+
+    return {"stages": (*backbone.stages, Stage("centre", Centre()))}
+
+
+def _softmax(backbone: Backbone, _classes: int) -> dict[str, Any]:
+    from mindspore import nn
+
+    return {"head": nn.SequentialCell([backbone.head, nn.Softmax()])}
+
+
+def _log_softmax(backbone: Backbone, _classes: int) -> dict[str, Any]:
+    from mindspore import nn
+
+    return {"head": nn.SequentialCell([backbone.head, nn.LogSoftmax()])}
+
+
 def _cut(backbone: Backbone, _classes: int) -> dict[str, Any]:
     return {"stages": backbone.stages[:-1]}
 
@@ -306,6 +328,9 @@ def _cut(backbone: Backbone, _classes: int) -> dict[str, Any]:
         (_five, r"logits are \(2, 5\) for 2 images and 3 classes"),
         (_random, "built again with the same seed 1 parameters have other values"),
         (_noisy, "in evaluation mode the same images give other logits the second time"),
+        (_mixing, "stage 'centre' gives an image something else alone than beside another"),
+        (_softmax, "the head gives probabilities or their logarithms"),
+        (_log_softmax, "the head gives probabilities or their logarithms"),
         (_cut, r"the head does not run on \(2, 8, 4, 4\)"),
     ],
 )
@@ -393,7 +418,7 @@ def test_every_hook_call_is_printed_indented_with_arguments_result_and_time(
     flag = msft_cli(*arguments, "--trace", "--out", "a", env={"MSFT_TRACE": "0"})
     variable = msft_cli(*arguments, "--out", "b", env={"MSFT_TRACE": "1"})
     both = msft_cli(*arguments, "--trace", "--out", "c", env={"MSFT_TRACE": "1"})
-    silent = msft_cli(*arguments, "--out", "d")
+    silent = msft_cli(*arguments, "--out", "d", env={"MSFT_TRACE": "false"})
     assert "trace:" not in silent.stderr
     for result in (flag, variable, both):
         assert result.returncode == 0, result.stderr

@@ -197,6 +197,11 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_hinders_no_other(
     assert "mine" in plugins.components("dataset")
 
 
+def test_a_module_that_is_pythons_own_is_told_to_be_so() -> None:
+    with pytest.raises(PluginError, match=r"no function marked.*Python's own module 'json'"):
+        Plugins.load(modules=["json"])
+
+
 @pytest.mark.parametrize("case", BROKEN)
 def test_the_same_plugin_given_to_a_run_is_refused_by_name(tmp_path: Path, case: str) -> None:
     source, _ = BROKEN[case]

@@ -421,6 +421,9 @@ def test_what_all_plugins_share_none_may_change(tmp_path: Path) -> None:
     [
         (lambda run: run.set_best(Path("nowhere.ckpt"), 1, 1.0, "x"), "no file nowhere.ckpt"),
         (lambda run: run.record("epoch", 3.0), "'epoch' is the core's own"),
+        (lambda run: run.stop(""), "stop: give a reason"),
+        (lambda run: run.settings("callback", "best"), "there is no callback 'best'"),
+        (lambda run: run.read_images("val", ["zz"]), "val has no image 'zz'"),
     ],
 )
 def test_a_callback_that_says_what_cannot_be_is_named_at_once(

@@ -259,6 +259,8 @@ def test_an_unknown_kind_is_refused_with_a_suggestion(msft: Msft, tmp_path: Path
     assert line.endswith(
         "it is one of dataset, backbone, strategy, callback, metric. Did you mean 'dataset'?"
     )
+    line = refused(msft("plugins", "new", "birds", "--kind", "extractor", "--out", tmp_path))
+    assert line.endswith("has no template: docs/plugins/extractors.md shows one.")
 
 
 @pytest.mark.parametrize("what", ["folder", "file", "dangling link"])

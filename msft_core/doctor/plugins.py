@@ -80,4 +80,6 @@ def _what_helps(info: PluginInfo) -> str:
     # The second of two installed plugins of one name has its entry point in its name.
     if " " in info.name:
         return f"uninstall one of the two: pip uninstall {package}"
+    if info.problem.endswith("pip install --upgrade msft"):
+        return f"do that, or leave it out: --without {info.name}"
     return f"pip install --upgrade {package}, or leave it out: --without {info.name}"

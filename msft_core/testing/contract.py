@@ -146,7 +146,7 @@ def _breaches_of_the_forward_pass(backbone: Backbone, num_classes: int) -> list[
     values = np.random.default_rng(0).normal(size=(2, 3, size, size)).astype(np.float32)
     outputs: list[Any] = []
     breaches: list[str] = []
-    for _ in range(2):
+    for first in (True, False):
         tensor: Any = ms.Tensor(values)
         for where, cell in [
             *((f"stage {stage.name!r}", stage.cell) for stage in backbone.stages),
@@ -155,6 +155,7 @@ def _breaches_of_the_forward_pass(backbone: Backbone, num_classes: int) -> list[
             cell.set_train(False)
             shape = tuple(tensor.shape)
             try:
+                alone = cell(tensor[:1]) if first else None
                 tensor = cell(tensor)
             except Exception as error:
                 return [*breaches, f"{where} does not run on {shape}: {first_line(error)}"]
@@ -162,6 +163,11 @@ def _breaches_of_the_forward_pass(backbone: Backbone, num_classes: int) -> list[
                 return [*breaches, f"{where} gives {type(tensor).__name__}, not one tensor"]
             if len(tensor) != 2:
                 return [*breaches, f"{where} gives {tuple(tensor.shape)} for 2 images"]
+            if alone is not None and _differ(alone.asnumpy(), tensor[:1].asnumpy()):
+                breaches.append(
+                    f"{where} gives an image something else alone than beside another, and "
+                    "features are stored for each image"
+                )
         outputs.append(tensor.asnumpy())
     logits = outputs[0]
     if logits.shape != (2, num_classes):
@@ -170,9 +176,18 @@ def _breaches_of_the_forward_pass(backbone: Backbone, num_classes: int) -> list[
         breaches.append(f"logits are {logits.dtype}, not float32")
     elif not np.isfinite(logits).all():
         breaches.append("logits of random images are not finite")
+    elif any(np.allclose(p.sum(axis=1), 1, atol=1e-4) for p in (abs(logits), np.exp(logits))):
+        breaches.append("the head gives probabilities or their logarithms: it must give logits")
     if not np.array_equal(outputs[0], outputs[1]):
         breaches.append("in evaluation mode the same images give other logits the second time")
     return breaches
+
+
+def _differ(one: Any, other: Any) -> bool:
+    import numpy as np
+
+    size = float(np.abs(other).max(initial=0.0)) or 1.0
+    return one.shape != other.shape or not np.allclose(one, other, atol=1e-3 * size, rtol=0)
 
 
 def _differences(backbone: Backbone, again: Backbone) -> list[str]:

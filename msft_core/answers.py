@@ -91,20 +91,19 @@ def problem_of_trainable(trainable: Trainable) -> str:
             return f"groups has a {type(group).__name__}, not a ParameterGroup"
         if not _is_words(group.names):
             return f"names = {group.names!r:.60} must be a tuple of parameter names"
-        if not _is_number(group.rate_factor) or group.rate_factor < 0:
-            return f"rate_factor = {group.rate_factor!r} must be a number, 0 or above"
+        if problem := _problem_of_amounts(group, "", ("rate_factor",)):
+            return problem
         decay = group.weight_decay
-        if decay is not None and (not _is_number(decay) or decay < 0):
+        if decay is not None and not _is_amount(decay):
             return f"weight_decay = {decay!r} of a group must be a number, 0 or above, or None"
     spec = trainable.optimizer
     if not isinstance(spec, OptimizerSpec):
         return f"optimizer is a {type(spec).__name__}, not an OptimizerSpec"
-    for name in ("learning_rate", "momentum", "weight_decay", "warmup_epochs"):
-        value = getattr(spec, name)
-        if not _is_number(value) or value < 0:
-            return f"optimizer.{name} = {value!r} must be a number, 0 or above"
-    return _problem_of_choices(spec, "optimizer.", ("name", "schedule")) or _problem_of_choices(
-        trainable, "", ("batch_norm",)
+    amounts = ("learning_rate", "momentum", "weight_decay", "warmup_epochs")
+    return (
+        _problem_of_amounts(spec, "optimizer.", amounts)
+        or _problem_of_choices(spec, "optimizer.", ("name", "schedule"))
+        or _problem_of_choices(trainable, "", ("batch_norm",))
     )
 
 
@@ -114,8 +113,13 @@ def problem_of_extractor(extractor: FeatureExtractor) -> str:
         return f"compute is a {type(extractor.compute).__name__}, no function"
     if not isinstance(extractor.description, str):
         return f"description = {extractor.description!r} must be text"
-    if not _is_number(extractor.tolerance) or extractor.tolerance < 0:
-        return f"tolerance = {extractor.tolerance!r} must be a number, 0 or above"
+    return _problem_of_amounts(extractor, "", ("tolerance",))
+
+
+def _problem_of_amounts(value: Any, where: str, fields: Sequence[str]) -> str:
+    for field in fields:
+        if not _is_amount(getattr(value, field)):
+            return f"{where}{field} = {getattr(value, field)!r} must be a number, 0 or above"
     return ""
 
 
@@ -141,6 +145,10 @@ def _is_words(value: object) -> bool:
 def _is_integer(value: object) -> bool:
     # NumPy's integers too.
     return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
+def _is_amount(value: Any) -> bool:
+    return _is_number(value) and value >= 0
 
 
 def _is_number(value: object) -> bool:

@@ -16,7 +16,7 @@ import tomlkit.exceptions
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, create_model
 
 from msft_core.errors import UsageError, suggest
-from msft_core.plugins import Plugins
+from msft_core.plugins import CHOSEN_KINDS, SWITCHED_KINDS, Plugins
 from msft_core.types import Component, Kind, Settings
 
 
@@ -94,8 +94,6 @@ SECTIONS: dict[str, type[Settings]] = {
     "runtime": RuntimeSettings,
     "cache": CacheSettings,
 }
-_CHOICES: tuple[Kind, ...] = ("dataset", "backbone", "strategy")
-_MANY: tuple[Kind, ...] = ("callback", "metric", "extractor")
 _LISTS = ("plugins", "without")
 _DEFAULT_NAMES = {"backbone": "resnet50", "strategy": "finetune"}
 
@@ -135,7 +133,7 @@ class RunConfig(BaseModel):
         Raises:
             KeyError: it does not.
         """
-        if kind in _CHOICES:
+        if kind in CHOSEN_KINDS:
             choice: Choice = getattr(self, kind)
             if choice.name != name:
                 raise KeyError(f"the {kind} of this run is {choice.name!r}, not {name!r}")
@@ -155,12 +153,12 @@ class RunConfig(BaseModel):
     def to_mapping(self) -> dict[str, Any]:
         """The configuration as TOML has it; resolving that again gives an equal one."""
         mapping: dict[str, Any] = {key: list(getattr(self, key)) for key in _LISTS}
-        for kind in _CHOICES:
+        for kind in CHOSEN_KINDS:
             choice: Choice = getattr(self, kind)
             mapping[kind] = {"name": choice.name, **_dump(choice.settings)}
         for section in SECTIONS:
             mapping[section] = _dump(getattr(self, section))
-        for kind in _MANY:
+        for kind in SWITCHED_KINDS:
             mapping[kind] = {name: _dump(s) for name, s in getattr(self, kind).items()}
         return {key: value for key, value in mapping.items() if value not in ({}, [])}
 
@@ -208,7 +206,7 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
-            if key in _CHOICES and isinstance(value, str):
+            if key in CHOSEN_KINDS and isinstance(value, str):
                 value = {"name": value}
             if isinstance(value, Mapping):
                 old = merged.get(key)
@@ -246,16 +244,16 @@ def resolve(raw: Mapping[str, Any], plugins: Plugins) -> RunConfig:
     """
     raw = merge(raw)
     problems: list[str] = []
-    known = [*_LISTS, *_CHOICES, *SECTIONS, *_MANY]
+    known = [*_LISTS, *CHOSEN_KINDS, *SECTIONS, *SWITCHED_KINDS]
     for key in raw:
         if key not in known:
             problems.append(f"unknown setting {key!r}.{suggest(key, known)}")
     values: dict[str, Any] = dict(zip(_LISTS, plugin_lists(raw), strict=True))
     for section, model in SECTIONS.items():
         values[section] = _validate(model, raw.get(section, {}), section, problems)
-    for kind in _CHOICES:
+    for kind in CHOSEN_KINDS:
         values[kind] = _choose(kind, raw.get(kind, {}), plugins, problems)
-    for kind in _MANY:
+    for kind in SWITCHED_KINDS:
         values[kind] = _settle_all(kind, raw.get(kind, {}), plugins, problems)
     extractors = [name for name, s in values["extractor"].items() if s and s.enabled]
     if len(extractors) > 1:
@@ -284,7 +282,7 @@ def component_settings(component: Component, values: Mapping[str, Any]) -> Setti
 def settings_model(component: Component) -> type[Settings]:
     """The component's model; for a callback, metric or extractor with ``enabled``."""
     model = component.settings
-    if component.kind not in _MANY or "enabled" in model.model_fields:
+    if component.kind not in SWITCHED_KINDS or "enabled" in model.model_fields:
         return model
     default = component.kind != "extractor"
     enabled = Field(default, description=f"whether the {component.kind} takes part")

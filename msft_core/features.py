@@ -290,7 +290,7 @@ def code_of(chain: Chain) -> str:
         (path, kind.__qualname__, sorted((k, v) for k, v in held.items() if _is_plain(k, v)))
         for path, kind, held in cells
     ]
-    sources = sorted({_source_of(kind) for _, kind, _ in cells})
+    sources = sorted({_source_of(kind) for kind in {kind for _, kind, _ in cells}})
     # Where an object is in memory says nothing.
     text = re.sub(r" at 0x[0-9a-f]+", "", json.dumps([settings, sources]))
     return hashlib.sha256(text.encode()).hexdigest()

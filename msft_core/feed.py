@@ -117,20 +117,21 @@ class Feed:
 
     def _store_features(self, stages: int, digest: str) -> None:
         backbone, train = self._trainer.backbone, self._rows["train"]
+        chain = self._trainer.prefix(stages)
         names = [stage.name for stage in backbone.stages[:stages]]
         keys = train.keys(1)
         few = np.unique(np.linspace(0, len(keys) - 1, PROBED).astype(np.int64))
         images = next(train.images.batches([few], 1)).inputs
         try:
             self._prefix = Prefix(
-                self._trainer.prefix(stages),
+                chain,
                 name=names[0] if stages == 1 else f"{names[0]} to {names[-1]}",
                 plugin=self._trainer.plugin,
                 description={
                     **self._description,
                     "stages": names,
                     "parameters": digest,
-                    "code": code_of(self._trainer.prefix(stages)),
+                    "code": code_of(chain),
                     "preprocessing": asdict(backbone.preprocessing),
                 },
                 store=self._store,

@@ -40,6 +40,12 @@ _KIND_OF_HOOK: dict[str, Kind] = {
     "on_run_end": "callback",
 }
 
+CHOSEN_KINDS: tuple[Kind, ...] = ("dataset", "backbone", "strategy")
+"""A run has one of each, by name."""
+
+SWITCHED_KINDS: tuple[Kind, ...] = ("callback", "metric", "extractor")
+"""All of them take part that are ``enabled``."""
+
 _SLOW_SECONDS = 0.5
 """A plugin that takes longer to load slows down every command, so it is told."""
 _MANY = 20
@@ -473,9 +479,9 @@ def _problem_of(component: Component) -> str:
         return f"{named} kind {component.kind!r}: {', '.join(get_args(Kind))}"
     if not (isinstance(component.settings, type) and issubclass(component.settings, Settings)):
         return f"{named} settings that are no subclass of msft_core.Settings"
-    if component.kind in ("dataset", "backbone", "strategy") and "name" in _keys(component):
+    if component.kind in CHOSEN_KINDS and "name" in _keys(component):
         return f"{named} a setting called 'name', which is the component's own"
-    if component.kind in ("callback", "metric", "extractor") and "enabled" in _keys(component):
+    if component.kind in SWITCHED_KINDS and "enabled" in _keys(component):
         own = component.settings.model_fields.get("enabled")
         if own is None or own.annotation is not bool:
             return f"{named} a setting called 'enabled' that is no bool: it switches the component"

@@ -32,7 +32,6 @@ _ANSWERS_FOR = {
     "build_backbone": "backbone",
     "select_trainable": "strategy",
 }
-_CHOSEN = ("dataset", "backbone", "strategy")
 
 
 @dataclass(frozen=True)
@@ -229,9 +228,10 @@ def _hook(loaded: Plugins, info: PluginInfo, hook: str) -> dict[str, Any]:
 def _settings(component: Component) -> Iterator[dict[str, Any]]:
     """Each setting with the key that --set takes, in the order of the model."""
     from msft_core.config import settings_model
+    from msft_core.plugins import CHOSEN_KINDS
 
     prefix: str = component.kind
-    if component.kind not in _CHOSEN:
+    if component.kind not in CHOSEN_KINDS:
         prefix += f".{component.name}"
     yield from _fields(settings_model(component), prefix)
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from msft_core.runtime import cpu_count
 from rich.console import Console
 
 from benchmarks import machine, table
@@ -18,7 +19,6 @@ from benchmarks.commands import ROOT
 from benchmarks.comparisons import COMPARISONS
 from benchmarks.outcome import Outcome
 from benchmarks.plan import Plan
-from msft_core.runtime import cpu_count
 
 FULL = {
     "train": 250, "val": 150, "size": 224, "batch": 24, "epochs": 20, "repeats": 3, "steps": 10,

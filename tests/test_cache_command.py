@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Msft
-
 from msft_core.store import FeatureStore, key_of
 
 RESNET = {"backbone": "resnet50", "stages": ["stem", "layer1"], "extractor": "MindSpore"}

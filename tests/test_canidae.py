@@ -7,14 +7,14 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import msft_canidae
 import pytest
 from image_kit import write_classes
 from loopback import Server
-from msft_canidae import CanidaeSettings, unpack
 
+import msft_plugins.canidae
 from msft_core import Context, DataError, DatasetSplits, DownloadError
 from msft_core.testing import RecordingReporter
+from msft_plugins.canidae import CanidaeSettings, unpack
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def zipped(files: Mapping[str, bytes]) -> bytes:
 
 
 def build(context: Context, **settings: object) -> DatasetSplits:
-    splits = msft_canidae.build_dataset(
+    splits = msft_plugins.canidae.build_dataset(
         "canidae", CanidaeSettings.model_validate(settings), context
     )
     assert splits is not None
@@ -76,7 +76,7 @@ def test_fetching_makes_a_later_run_work_without_a_network(
 ) -> None:
     server.files["/Canidae_data.zip"] = archive
     settings = CanidaeSettings(url=server.url("Canidae_data.zip"))
-    (component,) = msft_canidae.list_components()
+    (component,) = msft_plugins.canidae.list_components()
     assert component.fetch is not None
 
     folders = list(component.fetch(settings, context))

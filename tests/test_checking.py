@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msft_core.checking import Findings, check_splits
 
 from msft_core import DatasetSplits, images
-from msft_core.checking import Findings, check_splits
 from msft_core.images import MemoryTable
 from msft_core.testing import RecordingReporter, tiny
 

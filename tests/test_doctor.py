@@ -19,11 +19,11 @@ from typing import Any
 
 import pytest
 from loopback import Server
+from msft_core.reporter import PlainReporter
 
 from msft_core import API_VERSION, Context, doctor, downloads, runtime
 from msft_core.doctor import Finding, disk, machine, network, probe
 from msft_core.plugins import Plugins
-from msft_core.reporter import PlainReporter
 
 ISA = "ONEDNN_MAX_CPU_ISA"
 WORK = 1.85e9
@@ -944,8 +944,8 @@ def test_a_proxy_that_is_not_there_is_told(
 
 
 def test_the_urls_of_the_built_in_plugins_are_those_that_they_download_from() -> None:
-    from msft_canidae import CanidaeSettings
-    from msft_resnet import ResNetSettings, _known_weights
+    from msft_plugins.canidae import CanidaeSettings
+    from msft_plugins.resnet import ResNetSettings, _known_weights
 
     plugins = Plugins.load()
     assert plugins.component("dataset", "canidae").urls == (CanidaeSettings().url,)

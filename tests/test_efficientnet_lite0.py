@@ -12,15 +12,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import msft_efficientnet_lite as plugin
 import numpy as np
 import pytest
-from msft_efficientnet_lite import EfficientNetLiteSettings
 from network_kit import names, run
 from reference.drawn import fingerprint, images
 
+import msft_plugins.efficientnet_lite as plugin
 from msft_core import Backbone, Context, WeightsError
 from msft_core.testing import RecordingReporter
+from msft_plugins.efficientnet_lite import EfficientNetLiteSettings
 
 REFERENCE = json.loads(
     (Path(__file__).parent / "reference" / "efficientnet_lite0.json").read_text("utf-8")
@@ -58,7 +58,7 @@ def test_the_inputs_are_those_that_the_reference_was_computed_for() -> None:
 def test_logits_are_those_of_the_reference_implementation(
     name: str, weights: Path, context: Context
 ) -> None:
-    from msft_efficientnet_lite import network
+    from msft_plugins.efficientnet_lite import network
 
     stages, head = network.build(1000)
     network.load(weights, stages, head, context.reporter, keep_head=True)
@@ -169,7 +169,7 @@ def test_another_name_is_left_to_other_plugins(context: Context) -> None:
 
 def test_importing_and_listing_the_plugin_is_cheap() -> None:
     program = (
-        "import sys, msft_efficientnet_lite as p; list(p.list_components());"
+        "import sys, msft_plugins.efficientnet_lite as p; list(p.list_components());"
         "sys.exit(any(name in sys.modules for name in ('mindspore', 'numpy')))"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msft_core.cache import cache_dir
+from msft_core.pipeline import KeyedPipeline, Recipe
 
 import msft_core
 from msft_core import (
@@ -27,11 +29,9 @@ from msft_core import (
     UsageError,
     hookimpl,
 )
-from msft_core.cache import cache_dir
 from msft_core.config import merge
 from msft_core.features import relative_difference, row_keys
 from msft_core.images import Augmentation, MemoryTable
-from msft_core.pipeline import KeyedPipeline, Recipe
 from msft_core.testing import RecordingReporter, tiny
 
 TRAIN, VAL = 16, 8

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-import msft_figures
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from msft_figures import drawing
 from PIL import Image
 
+import msft_plugins.figures
 from msft_core import Best, EpochRecord, ImageBatch, Predictions, RunReport
+from msft_plugins.figures import drawing
 
 LONG = "soft-coated_wheaten_terrier_of_the_long-haired_kind"
 PICTURES = ["confusion_matrix.png", "curves.png", "predictions.png", "train_batch.png"]
@@ -57,7 +57,7 @@ class FakeRun:
         self.answers = answers
         self.reporter = Said()
         self.splits = Splits(answers.classes, Table([f"t{index}" for index in range(50)]))
-        self._settings = msft_figures.FigureSettings(**settings)
+        self._settings = msft_plugins.figures.FigureSettings(**settings)
 
     def settings(self, kind: str, name: str) -> Any:
         assert (kind, name) == ("callback", "figures")
@@ -143,9 +143,9 @@ def points(axes: Axes, label: str) -> tuple[list[float], list[float]]:
 
 def test_a_run_leaves_four_readable_pictures_and_nothing_else(tmp_path: Path) -> None:
     run = FakeRun(tmp_path, FEW)
-    msft_figures.on_run_start(run)
+    msft_plugins.figures.on_run_start(run)
     assert [path.name for path in tmp_path.iterdir()] == ["train_batch.png"]
-    msft_figures.on_run_end(run, report(tmp_path, epochs(0.5, 0.6)), None)
+    msft_plugins.figures.on_run_end(run, report(tmp_path, epochs(0.5, 0.6)), None)
     assert sorted(path.name for path in tmp_path.iterdir()) == PICTURES
     for name in PICTURES:
         with Image.open(tmp_path / name) as picture:
@@ -159,7 +159,7 @@ def test_a_run_leaves_four_readable_pictures_and_nothing_else(tmp_path: Path) ->
 def test_settings_decide_how_many_images_and_how_fine(tmp_path: Path) -> None:
     for name, settings in {"few": {"train_images": 4}, "many": {}, "fine": {"dpi": 220}}.items():
         (tmp_path / name).mkdir()
-        msft_figures.on_run_start(FakeRun(tmp_path / name, FEW, **settings))
+        msft_plugins.figures.on_run_start(FakeRun(tmp_path / name, FEW, **settings))
 
     def size(name: str) -> tuple[int, int]:
         with Image.open(tmp_path / name / "train_batch.png") as picture:
@@ -175,8 +175,8 @@ def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
         folder = tmp_path / name
         folder.mkdir()
         run = FakeRun(folder, FEW)
-        msft_figures.on_run_start(run)
-        msft_figures.on_run_end(run, report(folder, epochs(0.5)), None)
+        msft_plugins.figures.on_run_start(run)
+        msft_plugins.figures.on_run_end(run, report(folder, epochs(0.5)), None)
         contents.append([(folder / picture).read_bytes() for picture in PICTURES])
     assert contents[0] == contents[1]
     assert b"matplotlib" not in contents[0][0].lower()
@@ -192,7 +192,7 @@ def test_a_picture_that_cannot_be_written_leaves_the_old_one(
     (tmp_path / "train_batch.png").write_bytes(b"old")
     monkeypatch.setattr(Figure, "savefig", half)
     run = FakeRun(tmp_path, FEW)
-    msft_figures.on_run_start(run)
+    msft_plugins.figures.on_run_start(run)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
     assert run.reporter.warnings == ["figures: train_batch.png was not drawn: OSError: disk full"]
 
@@ -202,7 +202,7 @@ def test_one_picture_that_fails_hinders_neither_the_run_nor_the_others(
 ) -> None:
     run = FakeRun(tmp_path, FEW)
     monkeypatch.setattr(run, "read_images", lambda split, ids: 1 / 0)
-    msft_figures.on_run_end(run, report(tmp_path, epochs(0.5)), None)
+    msft_plugins.figures.on_run_end(run, report(tmp_path, epochs(0.5)), None)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["confusion_matrix.png", "curves.png"]
     assert len(run.reporter.warnings) == 1
     assert "predictions.png" in run.reporter.warnings[0]
@@ -221,12 +221,14 @@ def test_one_picture_that_fails_hinders_neither_the_run_nor_the_others(
 def test_after_an_error_the_network_is_asked_only_where_there_is_a_best_checkpoint(
     tmp_path: Path, error: BaseException | None, best: bool, drawn: set[str]
 ) -> None:
-    msft_figures.on_run_end(FakeRun(tmp_path, FEW), report(tmp_path, epochs(0.5), best=best), error)
+    msft_plugins.figures.on_run_end(
+        FakeRun(tmp_path, FEW), report(tmp_path, epochs(0.5), best=best), error
+    )
     assert {path.name for path in tmp_path.iterdir()} == drawn
 
 
 def test_a_run_without_a_finished_epoch_has_nothing_to_draw(tmp_path: Path) -> None:
-    msft_figures.on_run_end(FakeRun(tmp_path, FEW), report(tmp_path, (), best=False), None)
+    msft_plugins.figures.on_run_end(FakeRun(tmp_path, FEW), report(tmp_path, (), best=False), None)
     assert not list(tmp_path.iterdir())
 
 
@@ -415,8 +417,8 @@ def test_chinese_and_mathematical_class_names_give_no_warning(
         "\U0001f436",
     )
     run = FakeRun(tmp_path, answers([0, 1, 2, 3, 4], [1, 1, 3, 3, 0], [0.9] * 5, *names))
-    msft_figures.on_run_start(run)
-    msft_figures.on_run_end(run, report(tmp_path, epochs(0.5)), None)
+    msft_plugins.figures.on_run_start(run)
+    msft_plugins.figures.on_run_end(run, report(tmp_path, epochs(0.5)), None)
     assert sorted(path.name for path in tmp_path.iterdir()) == PICTURES
     assert run.reporter.warnings == []
     assert caplog.records == []
@@ -427,7 +429,7 @@ def test_where_no_font_has_chinese_characters_one_line_says_so(
 ) -> None:
     monkeypatch.setattr(drawing, "font_families", lambda: ("DejaVu Sans",))
     run = FakeRun(tmp_path, answers([0], [0], [0.9], "哈士奇", "dog"))
-    msft_figures.on_run_start(run)
+    msft_plugins.figures.on_run_start(run)
     assert len(run.reporter.infos) == 1
     assert "fonts-noto-cjk" in run.reporter.infos[0]
     assert not drawing.lacks_font(["Dogue de Bordeaux", "Šarplaninac"])
@@ -444,16 +446,16 @@ def test_the_users_matplotlib_settings_neither_change_nor_matter(tmp_path: Path)
 
 def test_importing_the_plugin_is_cheap_and_drawing_needs_no_pyplot() -> None:
     script = (
-        "import sys, msft_figures\n"
+        "import sys, msft_plugins.figures\n"
         "assert not {'numpy', 'matplotlib', 'mindspore'} & set(sys.modules)\n"
-        "import msft_figures.drawing\n"
+        "import msft_plugins.figures.drawing\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_the_component_is_a_callback_that_is_on_by_default() -> None:
-    (component,) = msft_figures.list_components()
+    (component,) = msft_plugins.figures.list_components()
     assert (component.kind, component.name) == ("callback", "figures")
     assert component.settings().enabled
     with pytest.raises(ValueError, match="less than or equal to 100"):

@@ -6,21 +6,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-import msft_folder
 import pytest
 from image_kit import write_classes
-from msft_folder import FolderSettings
 from pydantic import ValidationError
 
+import msft_plugins.folder
 from msft_core import Context, DatasetSplits, MsftError, UsageError
 from msft_core.folders import scan_class_folders
 from msft_core.testing import RecordingReporter
+from msft_plugins.folder import FolderSettings
 
 
 def build(data_dir: Path | None, **settings: float) -> DatasetSplits:
     context = Context(seed=0, cache_dir=Path("unused"), reporter=RecordingReporter())
     chosen = FolderSettings(data_dir=data_dir, **settings)
-    splits = msft_folder.build_dataset("folder", chosen, context)
+    splits = msft_plugins.folder.build_dataset("folder", chosen, context)
     assert splits is not None
     return splits
 
@@ -278,10 +278,10 @@ def test_links_are_followed_but_not_round_and_round(tmp_path: Path) -> None:
 def test_another_name_is_left_to_other_plugins() -> None:
     context = Context(seed=0, cache_dir=Path("unused"), reporter=RecordingReporter())
 
-    assert msft_folder.build_dataset("canidae", FolderSettings(), context) is None
+    assert msft_plugins.folder.build_dataset("canidae", FolderSettings(), context) is None
 
 
-@pytest.mark.parametrize("plugin", ["msft_folder", "msft_canidae"])
+@pytest.mark.parametrize("plugin", ["msft_plugins.folder", "msft_plugins.canidae"])
 def test_listing_what_a_plugin_offers_imports_nothing_heavy(plugin: str) -> None:
     code = (
         f"import sys, {plugin}; list({plugin}.list_components()); "

@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import mindspore
-import msft_openvino as plugin
 import numpy as np
 import pytest
 from mindspore import nn, ops
-from msft_openvino import OpenVinoSettings
 from pydantic import ValidationError
 from reference.drawn import images
 
+import msft_plugins.openvino as plugin
 from msft_core import Context, FeatureExtractor, UsageError
 from msft_core.stages import Chain
 from msft_core.testing import RecordingReporter, tiny
+from msft_plugins.openvino import OpenVinoSettings
 
 CAP = "ONEDNN_MAX_CPU_ISA"
 
@@ -47,14 +47,14 @@ def tiny_stages() -> Chain:
 
 
 def resnet50_stem_and_layer1() -> Chain:
-    from msft_resnet import network
-    from msft_resnet.dialects import DIALECTS
+    from msft_plugins.resnet import network
+    from msft_plugins.resnet.dialects import DIALECTS
 
     return Chain([stage.cell for stage in network.build(2, DIALECTS["zoo"])[0][:2]])
 
 
 def efficientnet_lite0() -> Chain:
-    from msft_efficientnet_lite import network
+    from msft_plugins.efficientnet_lite import network
 
     return Chain([stage.cell for stage in network.build(2)[0]])
 
@@ -290,7 +290,7 @@ def test_a_misspelt_precision_is_refused() -> None:
 
 def test_importing_and_listing_the_plugin_is_cheap() -> None:
     program = (
-        "import sys, msft_openvino as p; p.list_components();"
+        "import sys, msft_plugins.openvino as p; p.list_components();"
         "sys.exit(any(name in sys.modules for name in ('mindspore', 'numpy', 'openvino')))"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

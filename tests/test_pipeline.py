@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from image_kit import difference, encode, picture
+from msft_core.pipeline import Batch, KeyedPipeline, MindSporePipeline, Recipe
 
 from msft_core import Preprocessing, images
-from msft_core.pipeline import Batch, KeyedPipeline, MindSporePipeline, Recipe
 from msft_core.testing import tiny
 
 PREPROCESSING = Preprocessing(16, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))

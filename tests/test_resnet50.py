@@ -13,20 +13,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import msft_resnet as plugin
 import numpy as np
 import pytest
 import safetensors.numpy
-from msft_resnet import ResNetSettings
-from msft_resnet.dialects import DIALECTS, recognise
 from network_kit import names, run
 from pth_writer import write_arrays
 from pydantic import ValidationError
 from reference.drawn import fingerprint, images, resnet50_tensors
 
+import msft_plugins.resnet as plugin
 from msft_core import Backbone, Context, DownloadError, WeightsError
 from msft_core.testing import RecordingReporter
 from msft_core.weights import Checkpoint, read_checkpoint
+from msft_plugins.resnet import ResNetSettings
+from msft_plugins.resnet.dialects import DIALECTS, recognise
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "resnet50.json").read_text("utf-8"))
 
@@ -121,7 +121,7 @@ def test_the_weights_are_those_that_the_reference_was_computed_for(
 def test_a_file_of_each_dialect_gives_pytorchs_logits_in_its_geometry(
     dialect: str, kind: str, tensors: dict[str, Any], context: Context, tmp_path: Path
 ) -> None:
-    from msft_resnet import network
+    from msft_plugins.resnet import network
 
     path = write(kind, dialect, tensors, tmp_path)
     checkpoint = read_checkpoint(path)
@@ -250,7 +250,7 @@ def test_a_runs_own_checkpoint_keeps_its_geometry(
 def test_a_file_of_another_network_is_refused_in_one_line(
     metadata: dict[str, str], keys: list[str]
 ) -> None:
-    from msft_resnet import network
+    from msft_plugins.resnet import network
 
     arrays = {key: np.zeros(1, np.float32) for key in keys}
     with pytest.raises(WeightsError) as caught:
@@ -334,7 +334,7 @@ def test_another_name_is_left_to_other_plugins(context: Context) -> None:
 
 def test_importing_and_listing_the_plugin_is_cheap() -> None:
     program = (
-        "import sys, msft_resnet as p; list(p.list_components());"
+        "import sys, msft_plugins.resnet as p; list(p.list_components());"
         "sys.exit(any(name in sys.modules for name in ('mindspore', 'numpy')))"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

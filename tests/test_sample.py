@@ -9,12 +9,10 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import msft_sample
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from msft_sample import SampleSettings
 from PIL import Image
 from pydantic import ValidationError
 from sklearn.linear_model import LogisticRegression
@@ -22,15 +20,17 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import msft_plugins.sample
 from msft_core import Context, DatasetSplits, ImageTable
 from msft_core.testing import RecordingReporter
+from msft_plugins.sample import SampleSettings
 
 
 def build(
     cache_dir: Path, reporter: RecordingReporter | None = None, **chosen: int
 ) -> DatasetSplits:
     context = Context(seed=0, cache_dir=cache_dir, reporter=reporter or RecordingReporter())
-    splits = msft_sample.build_dataset("sample", SampleSettings(**chosen), context)
+    splits = msft_plugins.sample.build_dataset("sample", SampleSettings(**chosen), context)
     assert splits is not None
     return splits
 
@@ -140,7 +140,7 @@ def test_drawing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_another_process_draws_the_same_bytes(tmp_path: Path) -> None:
     code = (
         "import hashlib, io\n"
-        "from msft_sample.tables import encode\n"
+        "from msft_plugins.sample.tables import encode\n"
         "for name in ('train/dogs/000.jpg', 'val/wolves/000.jpg'):\n"
         "    print(hashlib.sha256(encode(name, seed=0)).hexdigest())\n"
     )
@@ -260,13 +260,13 @@ def test_a_cache_folder_that_cannot_be_written_is_a_warning(tmp_path: Path) -> N
 
 def test_another_dataset_is_not_this_plugins() -> None:
     context = Context(seed=0, cache_dir=Path("unused"), reporter=RecordingReporter())
-    assert msft_sample.build_dataset("folder", SampleSettings(), context) is None
+    assert msft_plugins.sample.build_dataset("folder", SampleSettings(), context) is None
 
 
 def test_importing_the_plugin_imports_nothing_heavy() -> None:
     code = (
-        "import sys, msft_sample\n"
-        "list(msft_sample.list_components())\n"
+        "import sys, msft_plugins.sample\n"
+        "list(msft_plugins.sample.list_components())\n"
         "print(sorted({'numpy', 'PIL', 'mindspore'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

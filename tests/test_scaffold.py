@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import tomlkit
 from conftest import Msft
+from msft_core.scaffold import KINDS
 
 from msft_core import API_VERSION, UsageError, scaffold
 from msft_core.plugins import Plugins
-from msft_core.scaffold import KINDS
 
 ROOT = Path(__file__).parent.parent
 # A digit, both separators, and a word that the templates have in their own names.

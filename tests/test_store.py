@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from msft_core.store import FeatureStore, Space, key_of
 
 from msft_core import store as store_module
-from msft_core.store import FeatureStore, Space, key_of
 
 Opener = Callable[..., Space]
 PLENTY = 10**12

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import msft_strategies
 import numpy as np
 import pytest
 from conftest import TINY, Msft
@@ -13,6 +12,7 @@ from test_cli import refused
 from test_run import config, parameters
 
 import msft_core
+import msft_plugins.strategies
 from msft_core import Backbone, Preprocessing, Trainable, UsageError, hookimpl
 from msft_core import config as configuration
 from msft_core.plugins import Plugins
@@ -26,12 +26,12 @@ EFFICIENTNET = ("stem", *(f"stage{number}" for number in range(1, 8)), "neck")
 @pytest.fixture(scope="module")
 def backbones() -> dict[str, Backbone]:
     """The real networks with random weights, and the tiny one."""
-    import msft_efficientnet_lite.network
-    import msft_resnet.network
-    from msft_resnet.dialects import DIALECTS
+    import msft_plugins.efficientnet_lite.network
+    import msft_plugins.resnet.network
+    from msft_plugins.resnet.dialects import DIALECTS
 
-    resnet = msft_resnet.network.build(2, DIALECTS["zoo"])
-    efficientnet = msft_efficientnet_lite.network.build(2)
+    resnet = msft_plugins.resnet.network.build(2, DIALECTS["zoo"])
+    efficientnet = msft_plugins.efficientnet_lite.network.build(2)
     small = tiny.build_backbone("tiny", 2, tiny.TinyBackboneSettings())
     assert small is not None
     return {
@@ -43,7 +43,7 @@ def backbones() -> dict[str, Backbone]:
 
 def ask(strategy: str, backbone: Backbone, epoch: int = 1, **settings: Any) -> Trainable:
     model = Plugins.load().component("strategy", strategy).settings
-    answer = msft_strategies.select_trainable(strategy, backbone, model(**settings), epoch)
+    answer = msft_plugins.strategies.select_trainable(strategy, backbone, model(**settings), epoch)
     assert answer is not None
     return answer
 

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mindspore import nn
+from msft_core.pipeline import Batch, MindSporePipeline, Recipe
+from msft_core.runtime import Runtime
 
 from msft_core import (
     Backbone,
@@ -24,8 +26,6 @@ from msft_core import (
     TrainingError,
 )
 from msft_core.images import Augmentation
-from msft_core.pipeline import Batch, MindSporePipeline, Recipe
-from msft_core.runtime import Runtime
 from msft_core.stages import Chain, Dropout, prefix_names
 from msft_core.testing import tiny
 from msft_core.training import Schedule, Trainer, mean_loss, softmax

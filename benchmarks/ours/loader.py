@@ -13,12 +13,13 @@ from benchmarks.serving import Channel
 def main(folder: Path, size: int, batch: int, most_workers: int) -> None:
     """Serve ``keyed 1``, ``keyed 2``, ``mindspore 1``, ...: the pipeline and its workers."""
     channel = Channel()
+    from msft_core.pipeline import PIPELINES, Pipeline, Recipe
+    from msft_core.reporter import PlainReporter
+
     from msft_core import runtime
     from msft_core.config import DataSettings, RuntimeSettings
     from msft_core.folders import read_splits
     from msft_core.images import Augmentation
-    from msft_core.pipeline import PIPELINES, Pipeline, Recipe
-    from msft_core.reporter import PlainReporter
     from msft_core.types import Preprocessing
 
     runtime.prepare(RuntimeSettings(), PlainReporter())

@@ -15,29 +15,29 @@ def main(batch: int, size: int) -> None:
     """Serve ``mindspore``, ``openvino float32`` and ``openvino bfloat16``: one batch each."""
     channel = Channel()
     import numpy as np
+    from msft_core.cache import cache_dir
+    from msft_core.reporter import PlainReporter
 
     from msft_core import runtime
-    from msft_core.cache import cache_dir
     from msft_core.config import RuntimeSettings
-    from msft_core.reporter import PlainReporter
     from msft_core.types import Context
 
     reporter = PlainReporter()
     runtime.prepare(RuntimeSettings(), reporter)
     import mindspore as ms
-    import msft_resnet
 
+    import msft_plugins.resnet
     from msft_core import features
     from msft_core.stages import Chain
 
     if batch != features.BATCH:
         raise ValueError(f"a batch of {batch} where msft_core.features computes {features.BATCH}")
     context = Context(0, cache_dir(), reporter)
-    settings = msft_resnet.ResNetSettings(weights="none", image_size=size)
+    settings = msft_plugins.resnet.ResNetSettings(weights="none", image_size=size)
 
     def frozen_part() -> Chain:
         """A new one each time: MindSpore 2.10 fails to export a Cell to ONNX a second time."""
-        backbone = msft_resnet.build_backbone("resnet50", 2, settings, context)
+        backbone = msft_plugins.resnet.build_backbone("resnet50", 2, settings, context)
         assert backbone is not None
         chain = Chain([stage.cell for stage in backbone.stages])
         chain.set_train(False)
@@ -59,7 +59,7 @@ def main(batch: int, size: int) -> None:
     for precision in ("float32", "bfloat16"):
         name = f"openvino {precision}"
         try:
-            plugin = importlib.import_module("msft_openvino")
+            plugin = importlib.import_module("msft_plugins.openvino")
             component = next(iter(plugin.list_components()))
             extractor = plugin.build_feature_extractor(
                 frozen_part(), images, component.settings(precision=precision), context

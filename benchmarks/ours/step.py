@@ -13,12 +13,12 @@ def main(batch: int, size: int, mode: str) -> None:
     """Serve ``step``: one step of ResNet-50 on one batch, as ``msft run`` does it."""
     channel = Channel()
     import numpy as np
+    from msft_core.pipeline import Batch
+    from msft_core.reporter import PlainReporter
 
     from msft_core import config as configuration
     from msft_core import runtime
-    from msft_core.pipeline import Batch
     from msft_core.plugins import Plugins
-    from msft_core.reporter import PlainReporter
     from msft_core.types import Context, Kind
 
     plugins = Plugins.load()
@@ -36,6 +36,7 @@ def main(batch: int, size: int, mode: str) -> None:
     device = runtime.prepare(config.runtime, reporter)
 
     from msft_core.cache import cache_dir
+
     from msft_core.training import Trainer
 
     def ask(hook: str, kind: Kind, **arguments: Any) -> tuple[Any, str]:

@@ -52,7 +52,7 @@ def build_backbone(
     if name != NAME:
         return None
     from msft_core.weights import KnownWeights, resolve_weights
-    from msft_efficientnet_lite import network
+    from msft_plugins.efficientnet_lite import network
 
     known = {
         "imagenet": KnownWeights(

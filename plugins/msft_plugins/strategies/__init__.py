@@ -14,7 +14,7 @@ from msft_core import (
     Trainable,
     hookimpl,
 )
-from msft_strategies.settings import (
+from msft_plugins.strategies.settings import (
     FinetuneSettings,
     FreezeSettings,
     GradualSettings,
@@ -55,7 +55,7 @@ def select_trainable(
     ``finetune``'s too.
     """
     from msft_core.stages import learned_names  # imports MindSpore, as the next line does
-    from msft_strategies.selecting import decaying, stages_from, stages_joined
+    from msft_plugins.strategies.selecting import decaying, stages_from, stages_joined
 
     head = ParameterGroup(learned_names(backbone.head))
     if isinstance(settings, FreezeSettings):

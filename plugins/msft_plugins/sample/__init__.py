@@ -37,7 +37,7 @@ def build_dataset(name: str, settings: Settings, context: Context) -> DatasetSpl
     """Draw the pictures, or take those that were drawn before."""
     if name != "sample":
         return None
-    from msft_sample.tables import build  # imports NumPy and Pillow
+    from msft_plugins.sample.tables import build  # imports NumPy and Pillow
 
     chosen = cast(SampleSettings, settings)
     return build(chosen.seed, chosen.train_per_class, chosen.val_per_class, context)

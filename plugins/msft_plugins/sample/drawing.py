@@ -8,9 +8,9 @@ import random
 import numpy as np
 from PIL import Image, ImageFilter
 
-from msft_sample import looks, poses, scenes
-from msft_sample.brush import BILINEAR, SCALE, Figure, Frame
-from msft_sample.canvas import Canvas
+from msft_plugins.sample import looks, poses, scenes
+from msft_plugins.sample.brush import BILINEAR, SCALE, Figure, Frame
+from msft_plugins.sample.canvas import Canvas
 
 VERSION = 1
 """To be raised when pictures change: it is part of the name they are kept under."""

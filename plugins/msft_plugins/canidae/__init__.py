@@ -30,7 +30,7 @@ class CanidaeSettings(Settings):
 
 def fetch(settings: CanidaeSettings, context: Context) -> Iterable[Path]:
     """Download and unpack the images, unless the cache has them; returns their folder."""
-    from msft_canidae.locate import fetch_images
+    from msft_plugins.canidae.locate import fetch_images
 
     return [fetch_images(settings.url, settings.sha256, context)]
 
@@ -53,8 +53,8 @@ def build_dataset(name: str, settings: Settings, context: Context) -> DatasetSpl
     """Find the images, downloading them if need be."""
     if name != "canidae":
         return None
-    from msft_canidae.locate import find_images  # imports NumPy and Pillow
     from msft_core.folders import read_splits
+    from msft_plugins.canidae.locate import find_images  # imports NumPy and Pillow
 
     chosen = cast(CanidaeSettings, settings)
     data_dir = chosen.data_dir and chosen.data_dir.expanduser()

@@ -18,7 +18,7 @@ from msft_core import (
     WeightsError,
     hookimpl,
 )
-from msft_resnet.dialects import DIALECTS, DialectName
+from msft_plugins.resnet.dialects import DIALECTS, DialectName
 
 if TYPE_CHECKING:
     from msft_core.weights import KnownWeights
@@ -81,7 +81,7 @@ def build_backbone(
     path = _find(settings.weights, context)
 
     from msft_core.weights import read_checkpoint
-    from msft_resnet import network
+    from msft_plugins.resnet import network
 
     checkpoint = None if path is None else read_checkpoint(path)
     if checkpoint is None:

@@ -11,7 +11,7 @@ from mindspore import Tensor, nn
 from msft_core import Reporter, Stage, WeightsError
 from msft_core.stages import Head, Pool, prefix_names
 from msft_core.weights import Checkpoint, drop_bookkeeping, load_into
-from msft_resnet.dialects import DIALECTS, Dialect, recognise
+from msft_plugins.resnet.dialects import DIALECTS, Dialect, recognise
 
 NAME = "resnet50"
 FEATURES = 2048

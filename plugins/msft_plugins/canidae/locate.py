@@ -6,10 +6,10 @@ import shutil
 from hashlib import blake2b
 from pathlib import Path
 
-from msft_canidae.unpack import is_complete, unpack
 from msft_core import Context, DataError
 from msft_core.downloads import fetch
 from msft_core.folders import VAL_NAMES, find_folder, find_split_roots, require_folder
+from msft_plugins.canidae.unpack import is_complete, unpack
 
 LOCAL = Path("data/Canidae")  # where the tutorial puts them, in the working directory
 

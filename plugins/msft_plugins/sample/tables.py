@@ -12,7 +12,7 @@ from pathlib import Path
 
 from msft_core import Context, DatasetSplits
 from msft_core.images import MemoryTable
-from msft_sample.drawing import VERSION, draw
+from msft_plugins.sample.drawing import VERSION, draw
 
 CLASSES = ("dogs", "wolves")
 QUALITY = 90

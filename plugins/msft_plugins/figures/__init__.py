@@ -44,7 +44,7 @@ def on_run_start(run: Run) -> None:
     """Draw ``train_batch.png``, so that the user can look while the network trains."""
     settings: FigureSettings = run.settings("callback", "figures")
     with _warning_instead_of_error(run, "train_batch.png"):
-        from msft_figures import drawing
+        from msft_plugins.figures import drawing
 
         if drawing.lacks_font(run.splits.classes):
             run.reporter.info(
@@ -70,7 +70,7 @@ def on_run_end(run: Run, report: RunReport, error: BaseException | None) -> None
     settings: FigureSettings = run.settings("callback", "figures")
     best = report.best
     with _warning_instead_of_error(run, "curves.png"):
-        from msft_figures import drawing
+        from msft_plugins.figures import drawing
 
         figure = drawing.draw_curves(report.history, best)
         drawing.save(figure, run.folder / "curves.png", settings.dpi)
@@ -80,7 +80,7 @@ def on_run_end(run: Run, report: RunReport, error: BaseException | None) -> None
     last = report.history[-1].epoch
     source = f"best checkpoint, epoch {best.epoch} of {last}" if best else f"as of epoch {last}"
     with _warning_instead_of_error(run, "predictions.png"):
-        from msft_figures import drawing
+        from msft_plugins.figures import drawing
 
         answers = run.predictions("val")
         order = drawing.most_telling(answers)[: settings.predictions]
@@ -88,7 +88,7 @@ def on_run_end(run: Run, report: RunReport, error: BaseException | None) -> None
         figure = drawing.draw_predictions(images, answers, order, source)
         drawing.save(figure, run.folder / "predictions.png", settings.dpi)
     with _warning_instead_of_error(run, "confusion_matrix.png"):
-        from msft_figures import drawing
+        from msft_plugins.figures import drawing
 
         figure = drawing.draw_confusion_matrix(run.predictions("val"), source)
         drawing.save(figure, run.folder / "confusion_matrix.png", settings.dpi)

@@ -11,7 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from msft_core.runtime import cpu_count
 from rich.console import Console
 
 from benchmarks import machine, table
@@ -19,6 +18,7 @@ from benchmarks.commands import ROOT
 from benchmarks.comparisons import COMPARISONS
 from benchmarks.outcome import Outcome
 from benchmarks.plan import Plan
+from msft_core.system.device import cpu_count
 
 FULL = {
     "train": 250, "val": 150, "size": 224, "batch": 24, "epochs": 20, "repeats": 3, "steps": 10,

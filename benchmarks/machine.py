@@ -21,7 +21,7 @@ print(json.dumps({"torch": torch.__version__, "torchvision": torchvision.__versi
 
 def describe() -> dict[str, Any]:
     """CPU, cores, system and our versions."""
-    from msft_core.runtime import cpu_count
+    from msft_core.system.device import cpu_count
 
     versions: dict[str, str | None] = {"python": platform.python_version()}
     for name in _OURS:

@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from msft_core.reporter import PlainReporter
 from rich.console import Console
 from rich.table import Table
 
@@ -28,6 +27,7 @@ import msft_core
 from msft_core import DatasetSplits, hookimpl
 from msft_core.folders import TRAIN_NAMES, VAL_NAMES, find_folder, scan_class_folders
 from msft_core.images import FileTable, subset
+from msft_core.system.console import PlainReporter
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from msft_core.compat import API_VERSION as API_VERSION
     from msft_core.config import RunConfig as RunConfig
-    from msft_core.engine import run as run
+    from msft_core.engine.run import run as run
     from msft_core.errors import DataError as DataError
     from msft_core.errors import DeviceError as DeviceError
     from msft_core.errors import DownloadError as DownloadError
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from msft_core.errors import UsageError as UsageError
     from msft_core.errors import WeightsError as WeightsError
     from msft_core.hookspecs import hookimpl as hookimpl
+    from msft_core.plugins.compat import API_VERSION as API_VERSION
     from msft_core.types import Backbone as Backbone
     from msft_core.types import Best as Best
     from msft_core.types import Component as Component
@@ -54,9 +54,9 @@ _TYPES = """
     Preprocessing Reporter Run RunReport Settings Stage Trainable
 """
 _HOME = {
-    "API_VERSION": "compat",
+    "API_VERSION": "plugins.compat",
     "RunConfig": "config",
-    "run": "engine",
+    "run": "engine.run",
     "hookimpl": "hookspecs",
     **dict.fromkeys(_ERRORS.split(), "errors"),
     **dict.fromkeys(_TYPES.split(), "types"),

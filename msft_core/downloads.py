@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from msft_core.errors import DownloadError
+from msft_core.files import sha256_of, write_json
 
 if TYPE_CHECKING:
     from msft_core.types import Context, Reporter
@@ -63,7 +63,7 @@ def fetch(
     what = what or path.name
     try:
         if path.is_file():
-            got = _hash(path)
+            got = sha256_of(path)
             if expected in (None, got):
                 if not expected:
                     _write_pin(pin, url, got)
@@ -73,7 +73,7 @@ def fetch(
         path.parent.mkdir(parents=True, exist_ok=True)
         _download(url, path, expected, what, context.reporter)
         if not expected:
-            _write_pin(pin, url, _hash(path))
+            _write_pin(pin, url, sha256_of(path))
     except _Failed as failure:
         ways = list(ways_out)
         if isinstance(failure, _Changed) and not sha256:
@@ -150,7 +150,7 @@ def _download(url: str, path: Path, expected: str | None, what: str, reporter: R
                 _copy(url, Path(output_file), bar)
             else:
                 _http(url, output_file, bar)
-        got = _hash(Path(output_file))
+        got = sha256_of(Path(output_file))
         if expected and got != expected:
             raise _Changed(f"the file that came has sha256 {got[:12]}..., not {expected[:12]}...")
 
@@ -281,14 +281,6 @@ def _reasons(url: str) -> Iterator[None]:
         raise _Failed(f"the URL or the answer is not valid ({type(error).__name__})") from None
 
 
-def _hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def _read_pin(pin: Path) -> str | None:
     try:
         value = json.loads(pin.read_text("utf-8"))["sha256"]
@@ -298,6 +290,4 @@ def _read_pin(pin: Path) -> str | None:
 
 
 def _write_pin(pin: Path, url: str, sha256: str) -> None:
-    beside = pin.with_name(f"{pin.name}.{os.getpid()}")
-    beside.write_text(json.dumps({"url": url, "sha256": sha256}, indent=1) + "\n", "utf-8")
-    beside.replace(pin)
+    write_json(pin, {"url": url, "sha256": sha256})

@@ -15,6 +15,7 @@ Importing this module imports neither MindSpore nor NumPy.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pluggy
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         Context,
         DatasetSplits,
         FeatureExtractor,
+        Kind,
         Predictions,
         Run,
         RunReport,
@@ -234,12 +236,36 @@ def on_run_end(run: Run, report: RunReport, error: BaseException | None) -> None
     raise NotImplementedError
 
 
-HOOK_NAMES: tuple[str, ...] = tuple(
-    name for name, value in list(globals().items()) if hasattr(value, "msft_spec")
-)
-"""In the order in which a run first calls them: it evaluates, and so computes metrics, when the
-first plugin's ``on_epoch_end`` asks for it."""
+@dataclass(frozen=True)
+class HookFacts:
+    """What the core knows of a hook besides its specification.
 
-FIRST_RESULT_HOOKS = ("build_dataset", "build_backbone", "select_trainable")
-"""Hooks of which one plugin answers: those given to the run, then the component's owner. They are
-called one plugin at a time by ``plugins.ask``, so pluggy's ``firstresult`` is not used."""
+    Args:
+        kind: of the components it belongs to; None where there are none. For a kind that is chosen
+            by name, the owner of the component is asked. For the others, every plugin is asked
+            that has no component of the kind, or an enabled one.
+        first_result: one plugin's result counts: plugins given to the run are asked first, then
+            the component's owner. The core asks one plugin at a time (``Plugins.ask``), so
+            pluggy's ``firstresult`` is not used.
+    """
+
+    kind: Kind | None = None
+    first_result: bool = False
+
+
+HOOKS: dict[str, HookFacts] = {
+    "list_components": HookFacts(),
+    "build_dataset": HookFacts("dataset", first_result=True),
+    "build_backbone": HookFacts("backbone", first_result=True),
+    "select_trainable": HookFacts("strategy", first_result=True),
+    "build_feature_extractor": HookFacts("extractor"),
+    "on_run_start": HookFacts("callback"),
+    "compute_metrics": HookFacts("metric"),
+    "on_epoch_end": HookFacts("callback"),
+    "on_run_end": HookFacts("callback"),
+}
+"""Every hook, in the order in which a run first calls them. Metrics are computed when the first
+plugin's ``on_epoch_end`` evaluates."""
+
+HOOK_NAMES: tuple[str, ...] = tuple(HOOKS)
+"""In the same order."""

@@ -10,10 +10,8 @@ from collections.abc import Sequence
 
 from mindspore import Tensor, nn, ops
 
+from msft_core.types import MOVING_STATISTICS as MOVING_STATISTICS
 from msft_core.weights import draw_head
-
-MOVING_STATISTICS = ("moving_mean", "moving_variance")
-"""Ends of the names of parameters that are counted, not learned."""
 
 
 class Chain(nn.Cell):

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 Kind = Literal["dataset", "backbone", "strategy", "callback", "metric", "extractor"]
 
+CHOSEN_KINDS: tuple[Kind, ...] = ("dataset", "backbone", "strategy")
+"""A run has one component of each, chosen by name."""
+
+SWITCHED_KINDS: tuple[Kind, ...] = ("callback", "metric", "extractor")
+"""Every component of these takes part that is ``enabled``."""
+
 
 class Settings(BaseModel):
     """Base of every settings model: unknown keys are refused, values do not change."""
@@ -176,6 +182,10 @@ class Backbone:
     preprocessing: Preprocessing
     dialect: str = ""
     weights: str = "none"
+
+
+MOVING_STATISTICS = ("moving_mean", "moving_variance")
+"""Ends of the names of parameters that are counted, not learned."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Msft
-from msft_core.store import FeatureStore, key_of
+
+from msft_core.features.store import FeatureStore, key_of
 
 RESNET = {"backbone": "resnet50", "stages": ["stem", "layer1"], "extractor": "MindSpore"}
 LITE = {"backbone": "efficientnet_lite0", "stages": ["stem"], "extractor": "fast 1.0"}

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from msft_core import API_VERSION, PluginError, Run, compat, hookimpl
-from msft_core.plugins import Plugins
+from msft_core import API_VERSION, PluginError, Run, hookimpl
+from msft_core.plugins import compat
+from msft_core.plugins.loading import load_plugins
 from msft_core.testing import MsftRun, RecordingReporter
 
 FROZEN = Path(__file__).parent / "frozen" / "contract_0_3.py"
@@ -30,7 +31,7 @@ def test_a_plugin_may_require_a_contract_that_this_msft_has(required: str) -> No
         def on_run_start(self) -> None:
             """Do nothing."""
 
-    assert Plugins.load(objects=[Plugin]).infos[-1].status == "ok"
+    assert load_plugins(objects=[Plugin]).infos[-1].status == "ok"
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_another_contract_is_refused_with_what_to_do(required: object, says: str
             """Do nothing."""
 
     with pytest.raises(PluginError, match=says):
-        Plugins.load(objects=[Plugin])
+        load_plugins(objects=[Plugin])
 
 
 def test_a_renamed_hook_and_argument_still_work_and_are_told_once_a_run(
@@ -93,7 +94,7 @@ def test_a_hook_under_both_names_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
             """Do nothing."""
 
     with pytest.raises(PluginError, match="on_epoch_end is there twice"):
-        Plugins.load(objects=[Both])
+        load_plugins(objects=[Both])
 
 
 def test_every_rename_in_force_ends_after_this_release() -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from msft_core import Component, Settings, UsageError, hookimpl
 from msft_core import config as configuration
-from msft_core.plugins import Plugins
+from msft_core.plugins.loading import load_plugins
+from msft_core.plugins.registry import Plugins
 from msft_core.testing import tiny
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").rglob("*.toml"))
@@ -20,7 +21,7 @@ CONFIGS = sorted((Path(__file__).parent.parent / "configs").rglob("*.toml"))
 
 @pytest.fixture(scope="module")
 def plugins() -> Plugins:
-    return Plugins.load(objects=[tiny])
+    return load_plugins(objects=[tiny])
 
 
 def resolve(plugins: Plugins, *assignments: str, **raw: Any) -> configuration.RunConfig:
@@ -139,7 +140,7 @@ def test_callbacks_are_on_and_extractors_off_unless_said_otherwise() -> None:
         def list_components(self) -> list[Component]:
             return [Component("extractor", "fast", "", Fast), Component("callback", "log", "")]
 
-    plugins = Plugins.load(objects=[tiny, Both])
+    plugins = load_plugins(objects=[tiny, Both])
     resolved = resolve(plugins)
     assert resolved.enabled("callback", "log")
     assert not resolved.enabled("extractor", "fast")
@@ -157,7 +158,7 @@ def test_a_callback_that_lacks_a_setting_can_be_left_out() -> None:
         def list_components(self) -> list[Component]:
             return [Component("callback", "log", "", Needs)]
 
-    plugins = Plugins.load(objects=[tiny, Plugin])
+    plugins = load_plugins(objects=[tiny, Plugin])
     with pytest.raises(UsageError) as caught:
         resolve(plugins)
     assert str(caught.value) == (

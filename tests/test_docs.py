@@ -36,7 +36,7 @@ from test_end_to_end import canidae_zip, zoo_checkpoint  # noqa: F401
 import msft_core
 from msft_core import config as configuration
 from msft_core import hookspecs
-from msft_core.plugins import Plugins
+from msft_core.plugins.loading import load_plugins
 
 QUICK_SAMPLE = "--set dataset.train_per_class=6 --set dataset.val_per_class=3"
 
@@ -160,7 +160,7 @@ def test_a_documented_configuration_is_valid(block: Block) -> None:
         bound = f"msft>={msft_core.API_VERSION},<"
         assert parsed["project"]["dependencies"][0].startswith(bound)
     else:
-        configuration.resolve(parsed, Plugins.load())
+        configuration.resolve(parsed, load_plugins())
 
 
 def test_every_setting_of_the_core_and_every_component_is_documented() -> None:
@@ -168,7 +168,7 @@ def test_every_setting_of_the_core_and_every_component_is_documented() -> None:
     for section, model in configuration.SECTIONS.items():
         for name in model.model_fields:
             assert f"`{section}.{name}`" in page, f"{section}.{name}"
-    plugins = Plugins.load()
+    plugins = load_plugins()
     for kind in ("dataset", "backbone", "strategy", "callback", "extractor"):
         for name, component in plugins.components(kind).items():  # type: ignore[arg-type]
             assert f"`{name}`" in page

@@ -19,11 +19,14 @@ from typing import Any
 
 import pytest
 from loopback import Server
-from msft_core.reporter import PlainReporter
 
-from msft_core import API_VERSION, Context, doctor, downloads, runtime
+from msft_core import API_VERSION, Context, doctor, downloads
 from msft_core.doctor import Finding, disk, machine, network, probe
-from msft_core.plugins import Plugins
+from msft_core.plugins.loading import load_plugins
+from msft_core.plugins.registry import Plugins
+from msft_core.system import device as runtime
+from msft_core.system import onednn
+from msft_core.system.console import PlainReporter
 
 ISA = "ONEDNN_MAX_CPU_ISA"
 WORK = 1.85e9
@@ -609,14 +612,14 @@ def test_the_convolution_is_measured_as_a_run_would_compute_it() -> None:
     assert found["device"] == "cpu"
     assert found["mindspore"] == importlib.metadata.version("mindspore")
     assert "failed" not in found
-    guarded = runtime.mindspore_is_slow_with_avx512() and runtime.cpu_has_avx512()
+    guarded = onednn.mindspore_is_slow_with_avx512() and onednn.cpu_has_avx512()
     assert (f"{ISA}=AVX2 is set" in found["said"]) is guarded
     assert len(found["convolution"]) == len(found["product"]) == 7
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    not (runtime.mindspore_is_slow_with_avx512() and runtime.cpu_has_avx512()),
+    not (onednn.mindspore_is_slow_with_avx512() and onednn.cpu_has_avx512()),
     reason="this MindSpore is fast on this CPU whatever is set",
 )
 def test_a_users_own_avx512_is_measured_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -947,7 +950,7 @@ def test_the_urls_of_the_built_in_plugins_are_those_that_they_download_from() ->
     from msft_plugins.canidae import CanidaeSettings
     from msft_plugins.resnet import ResNetSettings, _known_weights
 
-    plugins = Plugins.load()
+    plugins = load_plugins()
     assert plugins.component("dataset", "canidae").urls == (CanidaeSettings().url,)
     weights = _known_weights()
     assert ResNetSettings().weights in weights

@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msft_core.cache import cache_dir
-from msft_core.pipeline import KeyedPipeline, Recipe
 
 import msft_core
 from msft_core import (
@@ -30,8 +28,12 @@ from msft_core import (
     hookimpl,
 )
 from msft_core.config import merge
-from msft_core.features import relative_difference, row_keys
-from msft_core.images import Augmentation, MemoryTable
+from msft_core.data.pipeline import KeyedPipeline, Recipe
+from msft_core.data.views import Augmentation
+from msft_core.features.keys import feature_keys
+from msft_core.features.prefix import relative_difference
+from msft_core.images import MemoryTable
+from msft_core.system.cache_folder import cache_dir
 from msft_core.testing import RecordingReporter, tiny
 
 TRAIN, VAL = 16, 8
@@ -350,12 +352,12 @@ def test_another_attribute_of_a_stage_gives_other_features_even_where_no_probe_i
 
 
 def test_the_same_stages_built_again_have_the_same_code(run: Run) -> None:
-    from msft_core.features import code_of
+    from msft_core.features.keys import code_digest
     from msft_core.stages import Chain
 
     def code(*arguments: Any) -> str:
         made = Changed(*arguments).build_backbone("tiny", 2, tiny.TinyBackboneSettings())
-        return code_of(Chain([stage.cell for stage in made.stages]))
+        return code_digest(Chain([stage.cell for stage in made.stages]))
 
     assert code() == code()
     assert len({code(), code(2.0), code(1.0, 1)}) == 3
@@ -408,7 +410,7 @@ def test_a_cache_folder_that_cannot_be_written_is_said_and_the_run_goes_on(
 def test_a_disk_that_fills_up_in_mid_run_is_said_and_the_run_goes_on(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from msft_core import features
+    from msft_core.features import prefix as features
 
     complete = features.Prefix.complete
 
@@ -622,7 +624,7 @@ RECIPE = Recipe(
 
 def keys(epoch: int = 1, **changes: Any) -> list[bytes]:
     images = KeyedPipeline(TABLE, replace(RECIPE, **changes))
-    return row_keys(images, [str(i) for i in range(len(TABLE.ids))], epoch)
+    return feature_keys(images, [str(i) for i in range(len(TABLE.ids))], epoch)
 
 
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 9))

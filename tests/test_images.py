@@ -17,21 +17,22 @@ from image_kit import difference, encode, picture
 from PIL import Image
 
 from msft_core import Preprocessing
-from msft_core.images import (
+from msft_core.data.checking import check_images, duplicates_between
+from msft_core.data.mindspore_pipeline import plain
+from msft_core.data.views import (
     Augmentation,
+    denormalise,
+    evaluation_view,
+    normalise,
+    training_view,
+)
+from msft_core.images import (
     FileTable,
     ImageError,
     MemoryTable,
-    check_images,
     decode,
-    denormalise,
-    duplicates_between,
-    evaluation_view,
     inspect_image,
-    normalise,
-    plain,
     subset,
-    training_view,
 )
 from msft_core.testing import RecordingReporter
 

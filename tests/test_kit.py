@@ -427,7 +427,7 @@ def test_every_hook_call_is_printed_indented_with_arguments_result_and_time(
         assert (
             "trace: > strategies.select_trainable(name='finetune', backbone=Backbone 'tiny'" in text
         )
-        assert "trace: > best_checkpoint.on_epoch_end(epoch=1, run=RunState)" in text
+        assert "trace: > best_checkpoint.on_epoch_end(epoch=1, run=LiveRun)" in text
         assert "trace:   > metrics.compute_metrics(predictions=Predictions)" in text
         assert "trace:   < metrics.compute_metrics = {'accuracy': " in text
         assert len([line for line in lines if "> best_checkpoint.on_epoch_end" in line]) == 1
@@ -465,6 +465,6 @@ class Odd(Settings):
     ],
 )
 def test_a_value_is_told_in_a_few_words(value: Any, text: str) -> None:
-    from msft_core.trace import shortly
+    from msft_core.plugins.trace import shortly
 
     assert shortly(value) == text

@@ -7,15 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from image_kit import difference, encode, picture
-from msft_core.pipeline import Batch, KeyedPipeline, MindSporePipeline, Recipe
 
-from msft_core import Preprocessing, images
+from msft_core import ImageTable, Preprocessing
+from msft_core.data.mindspore_pipeline import MindSporePipeline
+from msft_core.data.pipeline import Batch, KeyedPipeline, Recipe
+from msft_core.data.views import Augmentation, denormalise
+from msft_core.images import MemoryTable, subset
 from msft_core.testing import tiny
 
 PREPROCESSING = Preprocessing(16, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
 RECIPE = Recipe(
     preprocessing=PREPROCESSING,
-    augmentation=images.Augmentation(),
+    augmentation=Augmentation(),
     seed=3,
     batch_size=5,
     shuffle=True,
@@ -26,16 +29,18 @@ TABLE = tiny.table(8)
 
 
 def by_row(batches: list[Batch]) -> dict[int, np.ndarray]:
-    return {int(row): image for b in batches for row, image in zip(b.rows, b.inputs, strict=True)}
+    return {
+        int(row): image for b in batches for row, image in zip(b.indices, b.inputs, strict=True)
+    }
 
 
-def epoch(number: int, table: images.ImageTable = TABLE, **changes: object) -> list[Batch]:
+def epoch(number: int, table: ImageTable = TABLE, **changes: object) -> list[Batch]:
     return list(KeyedPipeline(table, replace(RECIPE, **changes)).epoch(number))  # type: ignore[arg-type]
 
 
 def test_an_epoch_has_every_image_once_with_its_label() -> None:
     batches = epoch(1)
-    rows = np.concatenate([batch.rows for batch in batches])
+    rows = np.concatenate([batch.indices for batch in batches])
     labels = np.concatenate([batch.labels for batch in batches])
     assert sorted(rows) == list(range(16))
     assert [TABLE.labels[row] for row in rows] == list(labels)
@@ -59,7 +64,7 @@ def test_a_view_depends_neither_on_workers_nor_on_the_batch_size(change: dict[st
 
 def test_a_view_does_not_depend_on_the_other_images() -> None:
     kept = list(range(1, 16, 2))
-    alone = by_row(epoch(1, images.subset(TABLE, kept)))
+    alone = by_row(epoch(1, subset(TABLE, kept)))
     together = by_row(epoch(1))
     for position, row in enumerate(kept):
         np.testing.assert_array_equal(alone[position], together[row])
@@ -68,7 +73,9 @@ def test_a_view_does_not_depend_on_the_other_images() -> None:
 def test_order_and_views_change_with_epoch_and_seed() -> None:
     first = epoch(1)
     for other in (epoch(2), epoch(1, seed=4)):
-        assert any(not np.array_equal(a.rows, b.rows) for a, b in zip(first, other, strict=True))
+        assert any(
+            not np.array_equal(a.indices, b.indices) for a, b in zip(first, other, strict=True)
+        )
         ours, theirs = by_row(first), by_row(other)
         assert all(not np.array_equal(ours[row], theirs[row]) for row in ours)
 
@@ -78,7 +85,7 @@ def test_without_augmentation_and_shuffling_every_epoch_is_the_same() -> None:
     two = epoch(2, augmentation=None, shuffle=False)
     for a, b in zip(one, two, strict=True):
         np.testing.assert_array_equal(a.inputs, b.inputs)
-        np.testing.assert_array_equal(a.rows, b.rows)
+        np.testing.assert_array_equal(a.indices, b.indices)
 
 
 def test_an_epoch_left_early_leaves_no_thread_at_work() -> None:
@@ -94,19 +101,19 @@ def test_an_epoch_left_early_leaves_no_thread_at_work() -> None:
 
 
 def test_mindspores_pipeline_agrees_with_ours_on_evaluation_images() -> None:
-    table = images.MemoryTable(("a", "b"), (0, 1), (encode(picture()), encode(picture(64, 96))))
+    table = MemoryTable(("a", "b"), (0, 1), (encode(picture()), encode(picture(64, 96))))
     recipe = replace(RECIPE, augmentation=None, shuffle=False)
     ours = by_row(list(KeyedPipeline(table, recipe).epoch(1)))
     theirs = by_row(list(MindSporePipeline(table, recipe).epoch(1)))
     for row, image in ours.items():
-        one, two = (images.denormalise(x[None], PREPROCESSING) for x in (image, theirs[row]))
+        one, two = (denormalise(x[None], PREPROCESSING) for x in (image, theirs[row]))
         # Pillow averages over what it shrinks, MindSpore samples it.
         assert difference(one, two) < 4
 
 
 def test_mindspores_pipeline_has_every_image_once_with_its_label() -> None:
     batches = list(MindSporePipeline(TABLE, RECIPE).epoch(1))
-    rows = np.concatenate([batch.rows for batch in batches])
+    rows = np.concatenate([batch.indices for batch in batches])
     labels = np.concatenate([batch.labels for batch in batches])
     assert sorted(rows) == list(range(16))
     assert [TABLE.labels[row] for row in rows] == list(labels)

@@ -10,8 +10,10 @@ from textwrap import dedent
 import pytest
 import strangers
 
-from msft_core import Component, PluginError, UsageError, hookimpl
-from msft_core.plugins import PluginInfo, Plugins
+from msft_core import Component, DatasetSplits, PluginError, UsageError, hookimpl
+from msft_core.plugins.loading import load_plugins
+from msft_core.plugins.registry import PluginInfo, Plugins
+from msft_core.testing import tiny
 
 Install = Callable[..., None]
 
@@ -49,14 +51,14 @@ def test_an_installed_plugin_is_listed_with_version_origin_hooks_and_components(
     install: Install,
 ) -> None:
     install("good", GOOD)
-    found = info(Plugins.load(), "good")
+    found = info(load_plugins(), "good")
     assert (found.status, found.version, found.origin) == ("ok", "1.2", "stranger_good 1.2")
     assert set(found.hooks) == {"list_components", "build_dataset"}
     assert [component.name for component in found.components] == ["mine"]
 
 
 def test_the_built_in_plugins_are_all_well() -> None:
-    plugins = Plugins.load()
+    plugins = load_plugins()
     assert [p for p in plugins.infos if p.status != "ok"] == []
     assert len(plugins.infos) == 10
     assert set(plugins.components("dataset")) == {"folder", "canidae", "sample"}
@@ -69,7 +71,7 @@ def test_the_built_in_plugins_are_all_well() -> None:
 
 def test_a_blocked_plugin_is_never_imported(install: Install) -> None:
     install("loud", "raise SystemExit('imported')")
-    plugins = Plugins.load(without=["loud"])
+    plugins = load_plugins(without=["loud"])
     assert info(plugins, "loud").status == "blocked"
     assert "stranger_loud" not in sys.modules
 
@@ -81,14 +83,14 @@ def test_the_environment_blocks_and_adds_plugins(
     install("other", GOOD)
     monkeypatch.setenv("MSFT_WITHOUT", "loud, other")
     monkeypatch.setenv("MSFT_PLUGINS", "stranger_other")
-    plugins = Plugins.load()
+    plugins = load_plugins()
     assert info(plugins, "loud").status == info(plugins, "other").status == "blocked"
     assert info(plugins, "stranger_other").status == "ok"
 
 
 def test_blocking_a_plugin_that_is_not_there_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(UsageError, match=r"--without figure: no such plugin. .*'figures'"):
-        Plugins.load(without=["figure"])
+        load_plugins(without=["figure"])
 
 
 BROKEN = {
@@ -190,7 +192,7 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_hinders_no_other(
     source, reason = BROKEN[case]
     install("bad", source)
     install("good", GOOD)
-    plugins = Plugins.load()
+    plugins = load_plugins()
     assert info(plugins, "bad").status == "broken"
     assert reason in info(plugins, "bad").problem
     assert info(plugins, "good").status == "ok"
@@ -199,7 +201,7 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_hinders_no_other(
 
 def test_a_module_that_is_pythons_own_is_told_to_be_so() -> None:
     with pytest.raises(PluginError, match=r"no function marked.*Python's own module 'json'"):
-        Plugins.load(modules=["json"])
+        load_plugins(modules=["json"])
 
 
 @pytest.mark.parametrize("case", BROKEN)
@@ -208,36 +210,40 @@ def test_the_same_plugin_given_to_a_run_is_refused_by_name(tmp_path: Path, case:
     path = tmp_path / "given_plugin.py"
     path.write_text(dedent(source))
     with pytest.raises(PluginError, match=r"given_plugin\.py"):
-        Plugins.load(modules=[str(path)])
+        load_plugins(modules=[str(path)])
 
 
 def test_a_component_claimed_by_two_plugins_is_refused_when_it_is_asked_for(
     install: Install,
 ) -> None:
     install("rival", BROKEN["claims a taken name"][0])
-    plugins = Plugins.load()
+    plugins = load_plugins()
     with pytest.raises(
         UsageError, match=r"'folder' and 'rival' \(hook list_components\).*--without"
     ):
         plugins.component("dataset", "folder")
     assert plugins.component("dataset", "sample").name == "sample"
-    assert Plugins.load(without=["rival"]).component("dataset", "folder").name == "folder"
+    assert load_plugins(without=["rival"]).component("dataset", "folder").name == "folder"
 
 
 def test_an_unknown_component_gets_a_suggestion_and_the_list() -> None:
     with pytest.raises(UsageError, match=r"no backbone 'resnet5'. Did you mean 'resnet50'\?"):
-        Plugins.load().component("backbone", "resnet5")
+        load_plugins().component("backbone", "resnet5")
 
 
 def test_an_unknown_component_names_the_plugins_that_could_not_be_loaded(install: Install) -> None:
     install("bad", "1 / 0")
     with pytest.raises(UsageError, match="Plugin 'bad' could not be loaded: import failed"):
-        Plugins.load().component("dataset", "whatever")
+        load_plugins().component("dataset", "whatever")
 
 
 def test_a_module_that_is_not_there_is_refused() -> None:
     with pytest.raises(PluginError, match="'no_such_module': import failed, ModuleNotFoundError"):
-        Plugins.load(modules=["no_such_module"])
+        load_plugins(modules=["no_such_module"])
+
+
+def splits(description: str) -> DatasetSplits:
+    return DatasetSplits(tiny.CLASSES, tiny.table(1), tiny.table(1, start=1), description)
 
 
 def test_plugins_given_later_are_asked_first() -> None:
@@ -247,26 +253,28 @@ def test_plugins_given_later_are_asked_first() -> None:
             return [Component("dataset", "base", "")]
 
         @hookimpl
-        def build_dataset(self, name: str) -> str:
-            return "base"
+        def build_dataset(self, name: str) -> DatasetSplits:
+            return splits("base")
 
     class Early(Base):
         list_components = None  # type: ignore[assignment]
 
         @hookimpl
-        def build_dataset(self, name: str) -> str:
-            return "early"
+        def build_dataset(self, name: str) -> DatasetSplits:
+            return splits("early")
 
     class Late(Early):
         @hookimpl
-        def build_dataset(self, name: str) -> str:
-            return "late"
+        def build_dataset(self, name: str) -> DatasetSplits:
+            return splits("late")
 
     arguments = {"settings": None, "context": None}
-    plugins = Plugins.load(objects=[Base, Early, Late])
-    assert plugins.ask("build_dataset", "dataset", "base", **arguments) == ("late", "Late", True)
-    alone = Plugins.load(objects=[Base])
-    assert alone.ask("build_dataset", "dataset", "base", **arguments) == ("base", "Base", False)
+    plugins = load_plugins(objects=[Base, Early, Late])
+    result, plugin, overrides = plugins.ask("build_dataset", "dataset", "base", **arguments)
+    assert (result.description, plugin, overrides) == ("late", "Late", True)
+    alone = load_plugins(objects=[Base])
+    result, plugin, overrides = alone.ask("build_dataset", "dataset", "base", **arguments)
+    assert (result.description, plugin, overrides) == ("base", "Base", False)
 
 
 def test_an_owner_without_an_answer_is_named() -> None:
@@ -282,9 +290,9 @@ def test_an_owner_without_an_answer_is_named() -> None:
 
     arguments = {"settings": None, "context": None}
     with pytest.raises(PluginError, match="'Silent', hook build_dataset: gave no answer"):
-        Plugins.load(objects=[Silent]).ask("build_dataset", "dataset", "lazy", **arguments)
+        load_plugins(objects=[Silent]).ask("build_dataset", "dataset", "lazy", **arguments)
     with pytest.raises(PluginError, match=r"'Lazy', .* has no build_dataset: is the name right"):
-        Plugins.load(objects=[Lazy]).ask("build_dataset", "dataset", "lazy", **arguments)
+        load_plugins(objects=[Lazy]).ask("build_dataset", "dataset", "lazy", **arguments)
 
 
 def test_every_hook_is_documented_in_one_order() -> None:

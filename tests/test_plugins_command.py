@@ -18,7 +18,7 @@ from conftest import Msft
 
 from msft_core import Predictions, Run, RunReport, config, hookimpl
 from msft_core.hookspecs import HOOK_NAMES
-from msft_core.plugins import Plugins
+from msft_core.plugins.loading import load_plugins
 
 Install = Callable[..., Mapping[str, str]]
 
@@ -114,7 +114,7 @@ def test_the_list_as_json_says_all_that_there_is_to_say(msft: Msft, install: Ins
     env = install("bad", "1 / 0")
     infos = parsed(msft("plugins", "--json", env=env))
     names = [info["name"] for info in infos]
-    assert names == [info.name for info in Plugins.load().infos] + ["bad", "good"]
+    assert names == [info.name for info in load_plugins().infos] + ["bad", "good"]
     good, bad = infos[names.index("good")], infos[names.index("bad")]
     assert 0 < good.pop("seconds") < 1
     assert good == {
@@ -238,9 +238,9 @@ def test_settings_that_many_components_share_stand_once(msft: Msft, install: Ins
     ]
 
 
-@pytest.mark.parametrize("plugin", [info.name for info in Plugins.load().infos])
+@pytest.mark.parametrize("plugin", [info.name for info in load_plugins().infos])
 def test_every_key_shown_is_one_that_set_takes(msft: Msft, plugin: str) -> None:
-    plugins = Plugins.load()
+    plugins = load_plugins()
     checked = 0
     for component in parsed(msft("plugins", "show", plugin, "--json"))["components"]:
         chosen = {"dataset": "sample", "backbone": "resnet50", "strategy": "finetune"}
@@ -272,7 +272,7 @@ def test_hooks_are_shown_in_the_order_of_a_run_with_their_place_among_all(
     install("middle", ORDERED.format(""))
     env = install("last", ORDERED.format("(trylast=True)"))
     text = printed(msft("plugins", "show", "last", env=env))
-    order = Plugins.load().order("on_epoch_end")
+    order = load_plugins().order("on_epoch_end")
     assert order == ["best_checkpoint"]
     assert "    on_epoch_end     4th of 4 (trylast): first, best_checkpoint, middle, last\n" in text
     assert text.index("compute_metrics") < text.index("on_epoch_end")

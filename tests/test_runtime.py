@@ -6,23 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from msft_core import DeviceError, runtime
+from msft_core import DeviceError
 from msft_core.config import RuntimeSettings
+from msft_core.system import device, onednn
 from msft_core.testing import RecordingReporter
-from msft_core.training import in_graph_mode
+from msft_core.training.compilation import in_graph_mode
 
 
 @pytest.fixture
 def slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "cpu_has_avx512", lambda: True)
-    monkeypatch.setattr(runtime, "mindspore_is_slow_with_avx512", lambda: True)
+    monkeypatch.setattr(onednn, "cpu_has_avx512", lambda: True)
+    monkeypatch.setattr(onednn, "mindspore_is_slow_with_avx512", lambda: True)
 
 
 @pytest.mark.usefixtures("slow_machine")
 def test_the_guard_is_set_and_said_where_it_is_needed() -> None:
     environment: dict[str, str] = {}
     reporter = RecordingReporter()
-    assert runtime.guard_onednn(environment, reporter)
+    assert onednn.cap(environment, reporter)
     assert environment == {"ONEDNN_MAX_CPU_ISA": "AVX2"}
     assert len(reporter.infos) == 1
 
@@ -30,16 +31,16 @@ def test_the_guard_is_set_and_said_where_it_is_needed() -> None:
 @pytest.mark.usefixtures("slow_machine")
 def test_a_users_own_choice_of_instruction_set_stays() -> None:
     environment = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}
-    assert not runtime.guard_onednn(environment, RecordingReporter())
+    assert not onednn.cap(environment, RecordingReporter())
     assert environment == {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}
 
 
 def test_the_guard_is_left_out_where_the_cpu_has_no_avx512(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(runtime, "cpu_has_avx512", lambda: False)
+    monkeypatch.setattr(onednn, "cpu_has_avx512", lambda: False)
     environment: dict[str, str] = {}
-    assert not runtime.guard_onednn(environment, RecordingReporter())
+    assert not onednn.cap(environment, RecordingReporter())
     assert environment == {}
 
 
@@ -48,33 +49,33 @@ def test_the_guard_is_left_out_where_the_cpu_has_no_avx512(
     [("2.7.0", False), ("2.8.0", False), ("2.9.0", True), ("2.10.0", True), ("2.11.0", False)],
 )
 def test_only_the_measured_releases_are_held_back(version: str, slow: bool) -> None:
-    assert runtime.mindspore_is_slow_with_avx512(version) is slow
+    assert onednn.mindspore_is_slow_with_avx512(version) is slow
 
 
 def test_the_cpus_flags_are_read(tmp_path: Path) -> None:
     path = tmp_path / "cpuinfo"
     path.write_text("flags : fpu avx2 avx512f avx512dq\n")
-    assert runtime.cpu_has_avx512(path)
+    assert onednn.cpu_has_avx512(path)
     path.write_text("flags : fpu avx2\n")
-    assert not runtime.cpu_has_avx512(path)
-    assert not runtime.cpu_has_avx512(tmp_path / "missing")
+    assert not onednn.cpu_has_avx512(path)
+    assert not onednn.cpu_has_avx512(tmp_path / "missing")
 
 
 def test_workers_are_clamped_to_the_cpus_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "cpu_count", lambda: 4)
+    monkeypatch.setattr(device, "cpu_count", lambda: 4)
     reporter = RecordingReporter()
-    assert runtime.clamp_workers(None, reporter) == 4
-    assert runtime.clamp_workers(3, reporter) == 3
-    assert runtime.clamp_workers(0, reporter) == 0
+    assert device.clamp_workers(None, reporter) == 4
+    assert device.clamp_workers(3, reporter) == 3
+    assert device.clamp_workers(0, reporter) == 0
     assert reporter.infos == []
-    assert runtime.clamp_workers(8, reporter) == 4
+    assert device.clamp_workers(8, reporter) == 4
     assert "8" in reporter.infos[0]
 
 
-@pytest.mark.parametrize("device", ["gpu", "ascend"])
-def test_a_device_that_is_not_there_is_one_clear_line(device: str) -> None:
-    with pytest.raises(DeviceError, match=f"--device {device}: .*--device cpu") as caught:
-        runtime.prepare(RuntimeSettings(device=device), RecordingReporter())  # type: ignore[arg-type]
+@pytest.mark.parametrize("name", ["gpu", "ascend"])
+def test_a_device_that_is_not_there_is_one_clear_line(name: str) -> None:
+    with pytest.raises(DeviceError, match=f"--device {name}: .*--device cpu") as caught:
+        device.prepare(RuntimeSettings(device=name), RecordingReporter())  # type: ignore[arg-type]
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -83,25 +84,25 @@ def test_a_process_that_has_computed_already_can_still_run() -> None:
 
     ms.ops.matmul(ms.Tensor([[1.0]]), ms.Tensor([[1.0]])).asnumpy()
     for _ in range(2):
-        assert runtime.prepare(RuntimeSettings(device="cpu"), RecordingReporter()).device == "cpu"
+        assert device.prepare(RuntimeSettings(device="cpu"), RecordingReporter()).device == "cpu"
 
 
 def test_sink_mode_on_a_cpu_is_refused() -> None:
     with pytest.raises(DeviceError, match="no dataset sink mode on a CPU"):
-        runtime.prepare(RuntimeSettings(device="cpu", sink=True), RecordingReporter())
+        device.prepare(RuntimeSettings(device="cpu", sink=True), RecordingReporter())
 
 
 def test_pynative_is_chosen_on_a_cpu_and_graph_mode_on_request() -> None:
     reporter = RecordingReporter()
-    assert not runtime.prepare(RuntimeSettings(device="cpu"), reporter).graph
-    assert runtime.prepare(RuntimeSettings(device="cpu", mode="graph"), reporter).graph
+    assert not device.prepare(RuntimeSettings(device="cpu"), reporter).graph
+    assert device.prepare(RuntimeSettings(device="cpu", mode="graph"), reporter).graph
 
 
 def test_graphs_as_deep_as_the_optimizer_of_a_large_network_compile() -> None:
     """MindSpore stops at 1000 calls inside one another; an optimizer has two for a parameter."""
     from mindspore import Tensor, nn
 
-    runtime.prepare(RuntimeSettings(), RecordingReporter())
+    device.prepare(RuntimeSettings(), RecordingReporter())
 
     class Deep(nn.Cell):
         def nested(self, x: Tensor, calls: int) -> Tensor:

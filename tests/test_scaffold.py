@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 import tomlkit
 from conftest import Msft
-from msft_core.scaffold import KINDS
 
-from msft_core import API_VERSION, UsageError, scaffold
-from msft_core.plugins import Plugins
+from msft_core import API_VERSION, UsageError
+from msft_core.plugins import scaffold
+from msft_core.plugins.loading import load_plugins
+from msft_core.plugins.scaffold import KINDS
 
 ROOT = Path(__file__).parent.parent
 # A digit, both separators, and a word that the templates have in their own names.
@@ -38,7 +39,7 @@ def run(
 
 
 def write(kind: str, out: Path) -> Path:
-    return scaffold.write(NAME, kind, out, Plugins.load()).folder
+    return scaffold.write(NAME, kind, out, load_plugins()).folder
 
 
 def installed(package: Path, site: Path) -> dict[str, str]:
@@ -301,7 +302,7 @@ def test_a_failure_in_the_middle_leaves_nothing(
 
     monkeypatch.setattr(Path, "write_text", write_text)
     with pytest.raises(UsageError, match="msft-birds cannot be written: No space left on device"):
-        scaffold.write("birds", "dataset", tmp_path, Plugins.load())
+        scaffold.write("birds", "dataset", tmp_path, load_plugins())
     assert list(tmp_path.iterdir()) == []
     assert len(written) == 4
 

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from msft_core.store import FeatureStore, Space, key_of
 
-from msft_core import store as store_module
+from msft_core.features import store as store_module
+from msft_core.features.store import FeatureStore, Space, key_of
 
 Opener = Callable[..., Space]
 PLENTY = 10**12
@@ -373,8 +373,8 @@ KILLED = """
 import itertools, sys
 from pathlib import Path
 import numpy as np
-from msft_core import store
-from msft_core.store import FeatureStore
+from msft_core.features import store
+from msft_core.features.store import FeatureStore
 store.SEGMENT_BYTES = 40_000
 with FeatureStore(Path(sys.argv[1]), 10**12).open({"a": 1}).writer() as writer:
     for number in itertools.count():
@@ -635,8 +635,12 @@ def test_spaces_are_described_last_used_first(folder: Path) -> None:
     for path in folder.glob("*/space.json"):
         os.utime(path, (0, 0))
     first, second = FeatureStore(folder, 0).spaces()
-    assert (first.key, first.description, first.rows) == (key_of({"name": "b"}), {"name": "b"}, 1)
-    assert (second.description, second.rows) == ({"name": "a"}, 2)
+    assert (first.key, first.description, first.features) == (
+        key_of({"name": "b"}),
+        {"name": "b"},
+        1,
+    )
+    assert (second.description, second.features) == ({"name": "a"}, 2)
     assert first.bytes + second.bytes == total(folder)
     assert abs(time.time() - 300 - second.last_used.timestamp()) < 60
 
@@ -656,7 +660,7 @@ def test_listing_a_damaged_store_does_not_raise(folder: Path) -> None:
     infos = {info.key: info for info in FeatureStore(folder, 0).spaces()}
     assert set(infos) == {path.parent.name, "2" * 32}
     assert infos[path.parent.name].description == infos["2" * 32].description == {}
-    assert infos[path.parent.name].rows == 1
+    assert infos[path.parent.name].features == 1
     store = FeatureStore(folder, 0)
     store.make_room(10)
     store.clear()
@@ -707,8 +711,8 @@ WORKER = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from msft_core import store
-from msft_core.store import FeatureStore
+from msft_core.features import store
+from msft_core.features.store import FeatureStore
 
 folder, what = Path(sys.argv[1]), sys.argv[2]
 store.SEGMENT_SECONDS = 0
@@ -783,7 +787,7 @@ def test_memory_does_not_grow_by_what_is_written_or_read(folder: Path) -> None:
 import re, sys
 from pathlib import Path
 import numpy as np
-from msft_core.store import FeatureStore
+from msft_core.features.store import FeatureStore
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1e3
 keys = [number.to_bytes(16, "little") for number in range(2000)]

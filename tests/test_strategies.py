@@ -15,7 +15,7 @@ import msft_core
 import msft_plugins.strategies
 from msft_core import Backbone, Preprocessing, Trainable, UsageError, hookimpl
 from msft_core import config as configuration
-from msft_core.plugins import Plugins
+from msft_core.plugins.loading import load_plugins
 from msft_core.testing import RecordingReporter, tiny
 
 PREPROCESSING = Preprocessing(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -42,7 +42,7 @@ def backbones() -> dict[str, Backbone]:
 
 
 def ask(strategy: str, backbone: Backbone, epoch: int = 1, **settings: Any) -> Trainable:
-    model = Plugins.load().component("strategy", strategy).settings
+    model = load_plugins().component("strategy", strategy).settings
     answer = msft_plugins.strategies.select_trainable(strategy, backbone, model(**settings), epoch)
     assert answer is not None
     return answer
@@ -176,12 +176,12 @@ def test_epochs_of_gradual_that_make_no_sense_are_refused(at: str) -> None:
         configuration.parse_assignment(f"strategy.at={at}"),
     )
     with pytest.raises(UsageError, match=r"^strategy\.at"):
-        configuration.resolve(raw, Plugins.load(objects=[tiny]))
+        configuration.resolve(raw, load_plugins(objects=[tiny]))
 
 
 @pytest.mark.parametrize("setting", ["strategy.from=layer4", "strategy.from_stage=layer4"])
 def test_from_is_written_as_the_user_knows_it(setting: str) -> None:
-    plugins = Plugins.load(objects=[tiny])
+    plugins = load_plugins(objects=[tiny])
     raw = {"dataset": "tiny", "backbone": "tiny", "strategy": "partial"}
     assignment = configuration.parse_assignment(setting)
     resolved = configuration.resolve(configuration.merge(raw, assignment), plugins)

@@ -13,13 +13,13 @@ from benchmarks.serving import Channel
 def main(folder: Path, size: int, batch: int, most_workers: int) -> None:
     """Serve ``keyed 1``, ``keyed 2``, ``mindspore 1``, ...: the pipeline and its workers."""
     channel = Channel()
-    from msft_core.pipeline import PIPELINES, Pipeline, Recipe
-    from msft_core.reporter import PlainReporter
-
-    from msft_core import runtime
     from msft_core.config import DataSettings, RuntimeSettings
+    from msft_core.data.mindspore_pipeline import MindSporePipeline
+    from msft_core.data.pipeline import KeyedPipeline, Pipeline, Recipe
+    from msft_core.data.views import Augmentation
     from msft_core.folders import read_splits
-    from msft_core.images import Augmentation
+    from msft_core.system import device as runtime
+    from msft_core.system.console import PlainReporter
     from msft_core.types import Preprocessing
 
     runtime.prepare(RuntimeSettings(), PlainReporter())
@@ -30,7 +30,7 @@ def main(folder: Path, size: int, batch: int, most_workers: int) -> None:
 
     table, data = read_splits(folder).train, DataSettings()
     tasks: dict[str, Callable[[], object]] = {}
-    for name, make in PIPELINES.items():
+    for name, make in (("keyed", KeyedPipeline), ("mindspore", MindSporePipeline)):
         for workers in range(1, most_workers + 1):
             recipe = Recipe(
                 preprocessing=Preprocessing(size, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import os
 import sys
 from collections.abc import Callable
 
@@ -15,11 +14,12 @@ def main(batch: int, size: int) -> None:
     """Serve ``mindspore``, ``openvino float32`` and ``openvino bfloat16``: one batch each."""
     channel = Channel()
     import numpy as np
-    from msft_core.cache import cache_dir
-    from msft_core.reporter import PlainReporter
 
-    from msft_core import runtime
     from msft_core.config import RuntimeSettings
+    from msft_core.system import device as runtime
+    from msft_core.system import onednn
+    from msft_core.system.cache_folder import cache_dir
+    from msft_core.system.console import PlainReporter
     from msft_core.types import Context
 
     reporter = PlainReporter()
@@ -27,7 +27,7 @@ def main(batch: int, size: int) -> None:
     import mindspore as ms
 
     import msft_plugins.resnet
-    from msft_core import features
+    from msft_core.features import prefix as features
     from msft_core.stages import Chain
 
     if batch != features.BATCH:
@@ -55,7 +55,8 @@ def main(batch: int, size: int) -> None:
 
     tasks: dict[str, Callable[[], object]] = {"mindspore": mindspore}
     missing: dict[str, str] = {}
-    runtime.release_onednn(os.environ)  # OpenVINO in bfloat16 fails under the cap
+    mindspore()
+    onednn.release()  # after a convolution: OpenVINO in bfloat16 fails under the cap
     for precision in ("float32", "bfloat16"):
         name = f"openvino {precision}"
         try:

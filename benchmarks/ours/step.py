@@ -13,15 +13,15 @@ def main(batch: int, size: int, mode: str) -> None:
     """Serve ``step``: one step of ResNet-50 on one batch, as ``msft run`` does it."""
     channel = Channel()
     import numpy as np
-    from msft_core.pipeline import Batch
-    from msft_core.reporter import PlainReporter
 
     from msft_core import config as configuration
-    from msft_core import runtime
-    from msft_core.plugins import Plugins
+    from msft_core.data.pipeline import Batch
+    from msft_core.plugins.loading import load_plugins
+    from msft_core.system import device as runtime
+    from msft_core.system.console import PlainReporter
     from msft_core.types import Context, Kind
 
-    plugins = Plugins.load()
+    plugins = load_plugins()
     config = configuration.resolve(
         {
             "dataset": "sample",
@@ -35,23 +35,23 @@ def main(batch: int, size: int, mode: str) -> None:
     reporter = PlainReporter()
     device = runtime.prepare(config.runtime, reporter)
 
-    from msft_core.cache import cache_dir
-
-    from msft_core.training import Trainer
+    from msft_core.system.cache_folder import cache_dir
+    from msft_core.training.state import TrainState
+    from msft_core.training.trainer import Trainer
 
     def ask(hook: str, kind: Kind, **arguments: Any) -> tuple[Any, str]:
         choice = getattr(config, kind)
-        answer, plugin, _ = plugins.ask(
+        result, plugin, _ = plugins.ask(
             hook, kind, choice.name, settings=choice.settings, **arguments
         )
-        return answer, plugin
+        return result, plugin
 
     backbone, plugin = ask(
         "build_backbone", "backbone", num_classes=2, context=Context(0, cache_dir(), reporter)
     )
-    trainer = Trainer(backbone, plugin, 2, device)
-    trainable, plugin = ask("select_trainable", "strategy", backbone=backbone, epoch=1)
-    trainer.select(trainable, plugin, steps_per_epoch=1, epochs=1000)
+    trainer = Trainer(TrainState(backbone), plugin, 2, device)
+    trainable, _ = ask("select_trainable", "strategy", backbone=backbone, epoch=1)
+    trainer.select(trainable, steps_per_epoch=1, epochs=1000)
     random = np.random.default_rng(0)
     images = random.standard_normal((batch, 3, size, size), np.float32)
     one = Batch(images, random.integers(0, 2, batch, np.int32), np.arange(batch))

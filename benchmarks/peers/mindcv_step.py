@@ -15,10 +15,10 @@ from benchmarks.serving import Channel
 def main(batch: int, size: int) -> None:
     """Serve ``step``: one step of ResNet-50 on one batch."""
     channel = Channel()
-    from msft_core.reporter import PlainReporter
-    from msft_core.runtime import guard_onednn
+    from msft_core.system import onednn
+    from msft_core.system.console import PlainReporter
 
-    guard_onednn(os.environ, PlainReporter())
+    onednn.cap(os.environ, PlainReporter())
     import mindspore as ms
     import numpy as np
     from mindcv.loss import create_loss

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from msft_core.cli.errors import reported
+from msft_core.files import size_text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from msft_core.store import FeatureStore, SpaceInfo
+    from msft_core.features.store import FeatureStore, SpaceInfo
 
 app = typer.Typer(name="cache", help="Show or clear the features that runs keep.")
 
@@ -26,7 +27,7 @@ def listing(
     if context.invoked_subcommand:
         return
     with reported():
-        from msft_core.cache import cache_dir
+        from msft_core.system.cache_folder import cache_dir
 
         store = _store()
         spaces = store.spaces()
@@ -36,7 +37,14 @@ def listing(
             value = {
                 "folder": str(store.folder),
                 "spaces": [
-                    {**vars(space), "last_used": space.last_used.isoformat()} for space in spaces
+                    {
+                        "key": space.key,
+                        "description": space.description,
+                        "rows": space.features,
+                        "bytes": space.bytes,
+                        "last_used": space.last_used.isoformat(),
+                    }
+                    for space in spaces
                 ],
                 "bytes": total,
                 "other_bytes": others,
@@ -46,11 +54,12 @@ def listing(
         typer.echo(f"features in {store.folder}")
         for space in spaces:
             typer.echo(
-                f"    {space.key[:8]}  {_what(space)}  {space.rows:,} rows  {_size(space.bytes)}"
+                f"    {space.key[:8]}  {_what(space)}  {space.features:,} features"
+                f"  {size_text(space.bytes)}"
                 f"  last used {space.last_used.astimezone():%Y-%m-%d %H:%M}"
             )
-        typer.echo(f"features: {_size(total)}")
-        typer.echo(f"downloads and all else, which `msft cache clear` leaves: {_size(others)}")
+        typer.echo(f"features: {size_text(total)}")
+        typer.echo(f"downloads and all else, which `msft cache clear` leaves: {size_text(others)}")
 
 
 @app.command("clear")
@@ -65,18 +74,18 @@ def clear(
         store = _store()
         known = [space.key for space in store.spaces()]
         chosen = [_find(key, known) for key in keys] if keys else None
-        typer.echo(f"freed {_size(store.clear(chosen))}")
+        typer.echo(f"freed {size_text(store.clear(chosen))}")
         left = [space for space in store.spaces() if chosen is None or space.key in chosen]
         if left:
             typer.echo(
-                f"{_size(sum(space.bytes for space in left))} could not be removed, or a run is "
-                "writing them, or one was killed within a day"
+                f"{size_text(sum(space.bytes for space in left))} could not be removed, or a run "
+                "is writing them, or one was killed within a day"
             )
 
 
 def _store() -> FeatureStore:
-    from msft_core.cache import cache_dir
-    from msft_core.store import FeatureStore
+    from msft_core.features.store import FeatureStore
+    from msft_core.system.cache_folder import cache_dir
 
     return FeatureStore(cache_dir() / "features", limit=0)
 
@@ -102,10 +111,6 @@ def _what(space: SpaceInfo) -> str:
     extractor = described.get("extractor")
     by = f"by {extractor}" if extractor else ""
     return " ".join(filter(None, [str(described.get("backbone", "unknown")), last, by]))
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def _size_without(folder: Path, without: Path) -> int:

@@ -20,10 +20,10 @@ def command(
     trained on at all.
     """
     with reported(verbose=verbose):
-        from msft_core.checking import check_splits
+        from msft_core.data.checking import check_splits
         from msft_core.folders import read_splits
-        from msft_core.reporter import console_reporter
-        from msft_core.runtime import cpu_count
+        from msft_core.system.console import console_reporter
+        from msft_core.system.device import cpu_count
 
         reporter = console_reporter()
         splits = read_splits(folder)

@@ -26,13 +26,13 @@ def command(
     """Download what datasets and backbones need, to train offline later."""
     with reported(verbose=verbose):
         from msft_core import config as configuration
-        from msft_core.cache import cache_dir
         from msft_core.errors import UsageError, suggest
-        from msft_core.plugins import Plugins
-        from msft_core.reporter import console_reporter
+        from msft_core.plugins.loading import load_plugins
+        from msft_core.system.cache_folder import cache_dir
+        from msft_core.system.console import console_reporter
         from msft_core.types import Context
 
-        plugins = Plugins.load(modules=plugin or (), without=without or ())
+        plugins = load_plugins(modules=plugin or (), without=without or ())
         reporter = console_reporter()
         chosen = configuration.merge(*map(configuration.parse_assignment, assignments or []))
         known = {**plugins.components("dataset"), **plugins.components("backbone")}

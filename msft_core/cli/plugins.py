@@ -20,18 +20,13 @@ from msft_core.cli.options import Blocked, Modules
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-    from msft_core.plugins import PluginInfo, Plugins
+    from msft_core.plugins.loading import load_plugins
+    from msft_core.plugins.registry import PluginInfo, Plugins
     from msft_core.types import Component
 
 app = typer.Typer(name="plugins", help="List plugins, show one, or write the package of a new one.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-_ANSWERS_FOR = {
-    "build_dataset": "dataset",
-    "build_backbone": "backbone",
-    "select_trainable": "strategy",
-}
 
 
 @dataclass(frozen=True)
@@ -52,11 +47,10 @@ class _Options:
         )
 
     def load(self) -> Plugins:
-        from msft_core.plugins import Plugins
 
         # What a plugin prints while it is imported does not belong in the list, or in JSON.
         with contextlib.redirect_stdout(sys.stderr):
-            return Plugins.load(modules=self.modules, without=self.without)
+            return load_plugins(modules=self.modules, without=self.without)
 
 
 @app.callback(invoke_without_command=True)
@@ -134,7 +128,7 @@ def new(
     """Write a package with a small plugin that works, to start from."""
     options = context.obj.joined(None, None, as_json)
     with reported():
-        from msft_core import scaffold
+        from msft_core.plugins import scaffold
 
         written = scaffold.write(name, kind, out, options.load())
         commands = [
@@ -228,7 +222,7 @@ def _hook(loaded: Plugins, info: PluginInfo, hook: str) -> dict[str, Any]:
 def _settings(component: Component) -> Iterator[dict[str, Any]]:
     """Each setting with the key that --set takes, in the order of the model."""
     from msft_core.config import settings_model
-    from msft_core.plugins import CHOSEN_KINDS
+    from msft_core.types import CHOSEN_KINDS
 
     prefix: str = component.kind
     if component.kind not in CHOSEN_KINDS:
@@ -351,7 +345,11 @@ def _show(
 def _place(hook: dict[str, Any], info: PluginInfo) -> str:
     if hook["name"] == "list_components":
         return "when the plugin is loaded"
-    if kind := _ANSWERS_FOR.get(hook["name"]):
+    from msft_core.hookspecs import HOOKS
+
+    facts = HOOKS[hook["name"]]
+    if facts.first_result:
+        kind = str(facts.kind)
         plural = {"strategy": "strategies"}.get(kind, f"{kind}s")
         if info.given:
             return f"asked for any {kind}, before the plugin that lists it"

@@ -55,9 +55,9 @@ def command(
     """
     with reported(verbose=verbose):
         from msft_core import config as configuration
-        from msft_core import engine
-        from msft_core.reporter import console_reporter
-        from msft_core.trace import Tracer, is_asked_for
+        from msft_core.engine import run as engine
+        from msft_core.plugins.trace import Tracer, is_asked_for
+        from msft_core.system.console import console_reporter
 
         flags = {
             "dataset": {"name": dataset, "data_dir": data_dir},

@@ -10,9 +10,9 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-from msft_core.cache import cache_dir
 from msft_core.doctor import disk, machine, network, onednn, plugins, probe, versions
 from msft_core.doctor.findings import Check, Finding
+from msft_core.system.cache_folder import cache_dir
 
 __all__ = ["Check", "Finding", "checks"]
 

@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from msft_core.cache import cache_dir
-from msft_core.config import CacheSettings
-from msft_core.doctor.findings import Finding, size_text
+from msft_core.config.sections import CacheSettings
+from msft_core.doctor.findings import Finding
+from msft_core.files import size_text
+from msft_core.system.cache_folder import cache_dir
 
 LOW_BYTES, TOO_LOW_BYTES = 5e9, 0.5e9
 """Free space below which a disk is worth a note, and a problem."""
@@ -37,7 +38,7 @@ def check_cache_folder() -> Iterator[Finding]:
 
 def check_cache_size() -> Iterator[Finding]:
     """What the cache holds, and what killed runs left there."""
-    from msft_core.store import LEFTOVER_SECONDS
+    from msft_core.features.space import LEFTOVER_SECONDS
 
     folder = cache_dir()
     sizes: Counter[str] = Counter()

@@ -63,8 +63,3 @@ class Check:
             broken = f"this check failed: {first_line(error)}"
             found.append(Finding(self.name, "problem", broken, "--verbose shows where"))
         return found
-
-
-def size_text(size: float) -> str:
-    """Bytes as findings show them."""
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from msft_core import runtime
-from msft_core.doctor.findings import Finding, size_text
+from msft_core.doctor.findings import Finding
 from msft_core.doctor.probe import NOT_IMPORTED
+from msft_core.files import size_text
+from msft_core.system import device as runtime
 
 LOW_MEMORY_BYTES = 4e9
 """Free memory below which a run with the default settings may end for want of it."""

@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
-from msft_core.cache import cache_dir
 from msft_core.doctor.findings import Finding
 from msft_core.doctor.plugins import Loaded
 from msft_core.errors import first_line
-from msft_core.reporter import PlainReporter
+from msft_core.system.cache_folder import cache_dir
+from msft_core.system.console import PlainReporter
 from msft_core.types import Component, Context
 
 URL_SECONDS = 5.0

@@ -11,6 +11,7 @@ from typing import Any
 from msft_core.doctor import probe
 from msft_core.doctor.findings import Finding
 from msft_core.doctor.versions import bounds_text, requirement_of
+from msft_core.system.onednn import VARIABLE
 
 SLOW_BELOW = 0.03
 """A convolution that reaches less of a matrix product's speed than this is a problem. On 2 cores
@@ -19,8 +20,6 @@ reference kernel: this is the geometric mean."""
 
 FASTER = 1.5
 """A user's own ONEDNN_MAX_CPU_ISA is told where a convolution is so much faster without it."""
-
-_ISA = "ONEDNN_MAX_CPU_ISA"
 
 
 def check_convolution(probed: Mapping[str, Any]) -> Iterator[Finding]:
@@ -36,9 +35,9 @@ def check_convolution(probed: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(name, "ok", f"not measured: a run here computes on {probed['device']}")
         return
     measured = _Speed.of(probed)
-    own = os.environ.get(_ISA)
+    own = os.environ.get(VARIABLE)
     # Only a user's own value can be worse than what msft would choose.
-    unset = _Speed.of(probe.run_probe(without=_ISA)) if own is not None else None
+    unset = _Speed.of(probe.run_probe(without=VARIABLE)) if own is not None else None
     value = {
         "gflops": measured.convolution,
         "product_gflops": measured.product,
@@ -47,7 +46,7 @@ def check_convolution(probed: Mapping[str, Any]) -> Iterator[Finding]:
     }
     if unset:
         value["gflops_without_own"] = unset.convolution
-    set_to = f"{_ISA}={own}, set by you" if own is not None else str(probed["said"])
+    set_to = f"{VARIABLE}={own}, set by you" if own is not None else str(probed["said"])
     set_to = f" ({set_to.rstrip('.')})" if set_to else ""
     found = f"{measured}; {SLOW_BELOW:.0%} and more is right"
     if "failed" in probed:
@@ -57,7 +56,7 @@ def check_convolution(probed: Mapping[str, Any]) -> Iterator[Finding]:
             name,
             "problem" if measured.is_slow else "note",
             found + set_to,
-            f"unset {_ISA}: without it a convolution makes {unset.convolution:.3g} GFLOP/s here",
+            f"unset {VARIABLE}: without it a convolution makes {unset.convolution:.3g} GFLOP/s",
             value,
         )
     elif measured.is_slow or "failed" in probed:
@@ -99,9 +98,9 @@ class _Speed:
 
 
 def _what_helps_oneDNN(probed: Mapping[str, Any], *, slow: bool) -> str:
-    capped = _ISA in os.environ or _ISA in probed["said"]
+    capped = VARIABLE in os.environ or VARIABLE in probed["said"]
     if slow and not capped:
-        return f"set {_ISA}=AVX2 in the environment and run msft doctor again"
+        return f"set {VARIABLE}=AVX2 in the environment and run msft doctor again"
     bounds = bounds_text(requirement_of("mindspore").specifier)
     return (
         "if nothing else keeps the CPUs busy, install another MindSpore "

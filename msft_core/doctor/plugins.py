@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from msft_core.doctor.findings import Finding
 from msft_core.errors import PluginError, UsageError
-from msft_core.plugins import PluginInfo, Plugins
+from msft_core.plugins.loading import load_plugins
+from msft_core.plugins.registry import PluginInfo, Plugins
 from msft_core.types import Component
 
 
@@ -32,7 +33,7 @@ def load(modules: Sequence[str], without: Sequence[str]) -> Loaded:
     while True:
         left_out = [*without, *(error.plugin for error in refused)]
         try:
-            return Loaded(Plugins.load(modules=modules, without=left_out), refused)
+            return Loaded(load_plugins(modules=modules, without=left_out), refused)
         except PluginError as error:
             refused.append(error)
         except UsageError as error:

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from msft_core import runtime
 from msft_core.config import RuntimeSettings
 from msft_core.errors import DeviceError, first_line
-from msft_core.reporter import PlainReporter
+from msft_core.system import device as runtime
+from msft_core.system.console import PlainReporter
 
 PROBE_SECONDS = 60.0
 """How long MindSpore may take to be imported and to compute a few convolutions."""

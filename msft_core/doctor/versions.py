@@ -11,9 +11,9 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from msft_core import compat
 from msft_core.doctor.findings import Finding
 from msft_core.doctor.probe import why_not_imported
+from msft_core.plugins import compat
 
 _WHY = {"numpy": "MindSpore 2.10 prints tracebacks with NumPy 2"}
 

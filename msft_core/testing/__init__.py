@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from msft_core.testing.contract import assert_backbone, assert_dataset, assert_strategy
-from msft_core.testing.given import sort_out
+from msft_core.testing.given import split_plugins
 from msft_core.testing.recording import HookRecorder, RecordingReporter
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class MsftRun:
         from msft_core.config import merge
 
         self._runs += 1
-        files, objects = sort_out(plugins)
+        files, objects = split_plugins(plugins)
         return msft_core.run(
             merge(_quick(), {"plugins": files}, sections),
             plugins=objects,

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, cast
 
 if TYPE_CHECKING:
-    from msft_core.plugins import Plugins
+    from msft_core.plugins.loading import load_plugins
+    from msft_core.plugins.registry import Plugins
     from msft_core.types import Backbone, Context, ImageTable, Kind, Settings
 
 P = ParamSpec("P")
@@ -52,16 +53,15 @@ def assert_dataset(
         AssertionError: with a line for each breach.
         MsftError: what the plugin raised.
     """
-    from msft_core.checking import check_splits, require_contract
+    from msft_core.data.checking import check_splits
 
-    asked = _Asked("dataset", name, plugins, settings)
-    splits, plugin = asked("build_dataset", context=asked.context)
-    require_contract(splits, plugin)
+    asked = _Component("dataset", name, plugins, settings)
+    splits = asked("build_dataset", context=asked.context)
     breaches: list[str] = []
     found = check_splits(splits, workers=1, reporter=asked.context.reporter)
     breaches += [f"{i['split']} image {i['id']}: {i['reason']}" for i in found.skipped[:5]]
     breaches += [f"{one} of train is {other} of val" for one, other in found.twins[:5]]
-    again, _ = asked("build_dataset", context=asked.context)
+    again = asked("build_dataset", context=asked.context)
     for split in ("train", "val"):
         breaches += _breaches_of_a_table(split, getattr(splits, split), getattr(again, split))
     if splits.classes != again.classes:
@@ -115,7 +115,7 @@ def assert_backbone(
     """
     from mindspore import nn
 
-    asked = _Asked("backbone", name, plugins, settings)
+    asked = _Component("backbone", name, plugins, settings)
     backbone = asked.backbone(num_classes)
     breaches: list[str] = []
     names = [stage.name for stage in backbone.stages]
@@ -232,19 +232,19 @@ def assert_strategy(
     """
     import numpy as np
 
-    of_backbone = _Asked("backbone", backbone, plugins, backbone_settings)
-    asked = _Asked("strategy", name, plugins, settings)
+    of_backbone = _Component("backbone", backbone, plugins, backbone_settings)
+    asked = _Component("strategy", name, plugins, settings)
     network = of_backbone.backbone(2)
     before = _values(network)
     learned = {name: p.requires_grad for name, p in _parameters(network).items()}
     breaches: list[str] = []
     trained: set[str] = set()
     for epoch in range(1, epochs + 1):
-        answer, _ = asked("select_trainable", backbone=network, epoch=epoch)
-        again, _ = asked("select_trainable", backbone=network, epoch=epoch)
-        if answer != again:
+        trainable = asked("select_trainable", backbone=network, epoch=epoch)
+        again = asked("select_trainable", backbone=network, epoch=epoch)
+        if trainable != again:
             breaches.append(f"asked twice about epoch {epoch} it answers differently")
-        trained |= set(getattr(answer, "names", ()))
+        trained |= trainable.names
     for parameter, now in _parameters(network).items():
         changed = not np.array_equal(now.asnumpy(), before[parameter])
         if changed or now.requires_grad != learned[parameter]:
@@ -301,7 +301,7 @@ class _Snapshots:
         self.on_run_start, self.on_epoch_end = on_run_start, on_epoch_end
 
 
-class _Asked:
+class _Component:
     """A component, found and configured as a run does it."""
 
     def __init__(
@@ -311,17 +311,16 @@ class _Asked:
         plugins: Sequence[object],
         settings: Mapping[str, Any] | None,
     ) -> None:
-        from msft_core import runtime
-        from msft_core.cache import cache_dir
         from msft_core.config import RuntimeSettings, component_settings
-        from msft_core.plugins import Plugins
-        from msft_core.testing.given import sort_out
+        from msft_core.system import device as runtime
+        from msft_core.system.cache_folder import cache_dir
+        from msft_core.testing.given import split_plugins
         from msft_core.testing.recording import RecordingReporter
         from msft_core.types import Context
 
         self.given = plugins
-        files, objects = sort_out(plugins)
-        self.loaded: Plugins = Plugins.load(modules=files, objects=objects)
+        files, objects = split_plugins(plugins)
+        self.loaded: Plugins = load_plugins(modules=files, objects=objects)
         self.raw = dict(settings or {})
         self.what = f"{kind} {name!r}"
         self.settings: Settings = component_settings(self.loaded.component(kind, name), self.raw)
@@ -329,27 +328,24 @@ class _Asked:
         self._kind, self._name = kind, name
         runtime.prepare(RuntimeSettings(), self.context.reporter)
 
-    def __call__(self, hook: str, **arguments: Any) -> tuple[Any, str]:
-        """The answer to a hook, and the plugin it came from."""
-        answer, plugin, _ = self.loaded.ask(
+    def __call__(self, hook: str, **arguments: Any) -> Any:
+        """A hook's result, as far as the core accepts it. Raises PluginError."""
+        result, _, _ = self.loaded.ask(
             hook, self._kind, self._name, settings=self.settings, **arguments
         )
-        return answer, plugin
+        return result
 
     def backbone(self, num_classes: int) -> Backbone:
-        """The backbone, as far as the core accepts it."""
+        """The backbone."""
         import mindspore
 
-        from msft_core.training import owned_parameters
-
         mindspore.set_seed(self.context.seed)
-        backbone, plugin = self("build_backbone", num_classes=num_classes, context=self.context)
-        owned_parameters(backbone, plugin)
+        backbone = self("build_backbone", num_classes=num_classes, context=self.context)
         return cast("Backbone", backbone)
 
 
 def _train(
-    asked: _Asked, *, plugins: Sequence[object] = (), epochs: int = 1, **sections: Any
+    asked: _Component, *, plugins: Sequence[object] = (), epochs: int = 1, **sections: Any
 ) -> None:
     from msft_core.testing import HookRecorder, MsftRun
 

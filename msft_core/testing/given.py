@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def sort_out(plugins: Sequence[object]) -> tuple[list[str], list[object]]:
+def split_plugins(plugins: Sequence[object]) -> tuple[list[str], list[object]]:
     """What ``--plugin`` takes (strings and paths), and what ``run(plugins=[...])`` takes.
 
     The tiny plugin is always there; a test that names it too does not get it twice.

@@ -1,0 +1,19 @@
+"""From a TOML file, flags and ``--set key=value`` to a ``RunConfig``."""
+
+from msft_core.config.checking import component_settings, resolve, settings_model
+from msft_core.config.run_config import RunConfig
+from msft_core.config.sections import DataSettings, RuntimeSettings
+from msft_core.config.sources import merge, parse_assignment, plugin_lists, read_toml
+
+__all__ = [
+    "DataSettings",
+    "RunConfig",
+    "RuntimeSettings",
+    "component_settings",
+    "merge",
+    "parse_assignment",
+    "plugin_lists",
+    "read_toml",
+    "resolve",
+    "settings_model",
+]

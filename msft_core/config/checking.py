@@ -1,0 +1,159 @@
+"""Every setting checked at once.
+
+A component's settings are checked by the model that it declares. All mistakes are reported
+together, each with the nearest name that would have worked.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any, cast
+
+from pydantic import Field, ValidationError, create_model
+
+from msft_core.config.run_config import Choice, RunConfig
+from msft_core.config.sections import SECTIONS
+from msft_core.config.sources import LISTS, merge, plugin_lists
+from msft_core.errors import UsageError, suggest
+from msft_core.plugins.registry import Plugins
+from msft_core.types import CHOSEN_KINDS, SWITCHED_KINDS, Component, Kind, Settings
+
+_DEFAULT_NAMES = {"backbone": "resnet50", "strategy": "finetune"}
+
+_MISSING = "must be given."
+
+
+def resolve(raw: Mapping[str, Any], plugins: Plugins) -> RunConfig:
+    """Check everything and fill in the defaults.
+
+    Args:
+        raw: what the user gave, as ``merge`` joins it.
+        plugins: the loaded plugins, whose components declare settings.
+
+    Raises:
+        UsageError: with a line for each mistake.
+    """
+    raw = merge(raw)
+    problems: list[str] = []
+    known = [*LISTS, *CHOSEN_KINDS, *SECTIONS, *SWITCHED_KINDS]
+    for key in raw:
+        if key not in known:
+            problems.append(f"unknown setting {key!r}.{suggest(key, known)}")
+    values: dict[str, Any] = dict(zip(LISTS, plugin_lists(raw), strict=True))
+    for section, model in SECTIONS.items():
+        values[section] = _validate(model, raw.get(section, {}), section, problems)
+    for kind in CHOSEN_KINDS:
+        values[kind] = _choose(kind, raw.get(kind, {}), plugins, problems)
+    for kind in SWITCHED_KINDS:
+        values[kind] = _settle_all(kind, raw.get(kind, {}), plugins, problems)
+    extractors = [name for name, s in values["extractor"].items() if s and s.enabled]
+    if len(extractors) > 1:
+        problems.append(f"only one extractor may be enabled, not {' and '.join(extractors)}.")
+    if problems:
+        raise UsageError("\n".join(dict.fromkeys(problems)))
+    return RunConfig.model_construct(**values)
+
+
+def component_settings(component: Component, values: Mapping[str, Any]) -> Settings:
+    """A component's settings from what the user gave, for commands other than ``run``.
+
+    Raises:
+        UsageError: with a line for each mistake.
+    """
+    problems: list[str] = []
+    settings = _validate(
+        settings_model(component), values, component.kind, problems, component.name
+    )
+    if settings is None:
+        raise UsageError("\n".join(problems))
+    return settings
+
+
+@functools.cache
+def settings_model(component: Component) -> type[Settings]:
+    """The component's model; for a callback, metric or extractor with ``enabled``."""
+    model = component.settings
+    if component.kind not in SWITCHED_KINDS or "enabled" in model.model_fields:
+        return model
+    default = component.kind != "extractor"
+    enabled = Field(default, description=f"whether the {component.kind} takes part")
+    return create_model(model.__name__, __base__=model, enabled=(bool, enabled))
+
+
+def _choose(kind: Kind, section: Any, plugins: Plugins, problems: list[str]) -> Choice | None:
+    if not isinstance(section, Mapping):
+        problems.append(f"{kind} must be a name or a section.")
+        return None
+    settings = dict(section)
+    name = settings.pop("name", _DEFAULT_NAMES.get(kind))
+    if name is None:
+        there_are = ", ".join(sorted(plugins.components(kind)))
+        problems.append(f"name a {kind}: --{kind} NAME. There are: {there_are}.")
+        return None
+    try:
+        component = plugins.component(kind, str(name))
+    except UsageError as error:
+        problems.append(str(error))
+        return None
+    checked = _validate(settings_model(component), settings, kind, problems, component.name)
+    return (
+        None if checked is None else Choice.model_construct(name=component.name, settings=checked)
+    )
+
+
+def _settle_all(
+    kind: Kind, section: Any, plugins: Plugins, problems: list[str]
+) -> dict[str, Settings | None]:
+    components = plugins.components(kind)
+    if not isinstance(section, Mapping):
+        problems.append(f"{kind} must be a section, such as [{kind}.NAME].")
+        return {}
+    for name in section:
+        if name not in components:
+            problems.append(f"unknown {kind} {name!r}.{suggest(name, components)}")
+    return {
+        name: _settle(component, section.get(name, {}), problems)
+        for name, component in components.items()
+    }
+
+
+def _settle(component: Component, values: Any, problems: list[str]) -> Settings | None:
+    """Of a callback, metric or extractor, which the user may never have heard of."""
+    model, where = settings_model(component), f"{component.kind}.{component.name}"
+    found: list[str] = []
+    settings = _validate(model, values, where, found)
+    if settings is None and all(problem.endswith(_MISSING) for problem in found):
+        if values.get("enabled") is False:
+            unchecked: Any = model.model_construct
+            return cast(Settings, unchecked(enabled=False))
+        leave_out = f", or leave it out: --set {where}.enabled=false."
+        found = [problem.removesuffix(".") + leave_out for problem in found]
+    problems += found
+    return settings
+
+
+def _validate(
+    model: type[Settings], values: Any, where: str, problems: list[str], owner: str = ""
+) -> Settings | None:
+    if not isinstance(values, Mapping):
+        problems.append(f"{where} must be a section, such as [{where}].")
+        return None
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        names = [field.alias or name for name, field in model.model_fields.items()]
+        for item in error.errors(include_url=False):
+            key = ".".join([where, *(str(part) for part in item["loc"])])
+            if item["type"] == "extra_forbidden":
+                word = str(item["loc"][-1])
+                of = f" (of {owner})" if owner else ""
+                there_are = f" There are: {', '.join(names)}." if names else " It has none."
+                problems.append(f"unknown setting {key}{of}.{suggest(word, names) or there_are}")
+            elif item["type"] == "missing":
+                problems.append(f"{key} {_MISSING}")
+            else:
+                message = item["msg"].removeprefix("Value error, ")
+                message = message[:1].lower() + message[1:]
+                problems.append(f"{key} = {item['input']!r}: {message}.")
+        return None

@@ -1,0 +1,86 @@
+"""The settings of the core: the sections ``training``, ``data``, ``runtime`` and ``cache``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from msft_core.types import Settings
+
+
+def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError("the first must not be above the second")
+    return pair
+
+
+Range = Annotated[
+    tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], AfterValidator(_ascending)
+]
+
+AreaRange = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]],
+    AfterValidator(_ascending),
+]
+
+
+class TrainingSettings(Settings):
+    """``training.*``: how long and in what portions."""
+
+    epochs: int = Field(10, ge=1, description="passes over the training images")
+    batch_size: int = Field(24, ge=1, description="images a step")
+    seed: int = Field(0, ge=0, lt=2**32, description="decides the head, the order and the views")
+    drop_remainder: bool = Field(False, description="leave out the last, smaller batch")
+    views: int = Field(
+        4,
+        ge=0,
+        description="views of each training image whose frozen part is computed once and stored; "
+        "0: nothing is stored, and each epoch has new views",
+    )
+
+
+class DataSettings(Settings):
+    """``data.*``: from files to arrays."""
+
+    pipeline: Literal["keyed", "mindspore"] = Field(
+        "keyed", description="keyed: views depend on seed, image and epoch only; mindspore: C++"
+    )
+    workers: int | None = Field(None, ge=0, description="decoding threads; one a CPU by default")
+    strict: bool = Field(False, description="an image that does not decode is an error")
+    crop_scale: AreaRange = Field(
+        (0.7, 1.0), description="area of a training crop, as a fraction of the image's"
+    )
+    crop_ratio: Range = Field((0.75, 1.333), description="width by height of a training crop")
+    flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
+    augment_validation: bool = Field(
+        False, description="treat validation images like training ones, as tutorial r1.6 does"
+    )
+
+
+class RuntimeSettings(Settings):
+    """``runtime.*``: where and how MindSpore computes."""
+
+    device: Literal["auto", "cpu", "gpu", "ascend"] = Field("auto", description="what computes")
+    mode: Literal["auto", "graph", "pynative"] = Field(
+        "auto", description="auto: graph on an accelerator; on a CPU only training steps"
+    )
+    sink: bool | None = Field(
+        None, description="dataset sink mode; by default where the device supports it"
+    )
+
+
+class CacheSettings(Settings):
+    """``cache.*``: what frozen stages gave, kept on disk between runs."""
+
+    limit_gb: float = Field(
+        10.0, ge=0, description="greatest size of all stored features, in units of 10^9 bytes"
+    )
+
+
+SECTIONS: dict[str, type[Settings]] = {
+    "training": TrainingSettings,
+    "data": DataSettings,
+    "runtime": RuntimeSettings,
+    "cache": CacheSettings,
+}

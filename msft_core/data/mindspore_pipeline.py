@@ -1,0 +1,128 @@
+"""Batches from MindSpore's C++ pipeline. Views depend on the workers and on the list of files."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from msft_core.data.pipeline import Batch, Recipe, number_from, order_of, steps_of
+from msft_core.images import decode_opened, open_image, orientation_of, sniff
+from msft_core.types import Array, ImageTable
+
+
+class MindSporePipeline:
+    """The same recipe in MindSpore's C++ pipeline; views depend on workers and on the file list.
+
+    Images that its decoder does not read rightly (WebP, EXIF rotation) are re-encoded by us.
+
+    Args:
+        table: the images.
+        recipe: how they become batches.
+    """
+
+    def __init__(self, table: ImageTable, recipe: Recipe) -> None:
+        self.table, self.recipe = table, recipe
+
+    def steps(self) -> int:
+        """See ``Pipeline``."""
+        return steps_of(len(self.table.labels), self.recipe)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """See ``Pipeline``."""
+        dataset = self.dataset(number)
+        for pixels, labels, indices in dataset.create_tuple_iterator(
+            num_epochs=1, output_numpy=True
+        ):
+            yield Batch(pixels, labels, indices)
+
+    def dataset(self, number: int) -> Any:
+        """A ``mindspore.dataset`` of images, labels and indices for one epoch."""
+        import mindspore.dataset as ds
+        from mindspore import dtype
+        from mindspore.dataset import transforms, vision
+
+        recipe = self.recipe
+        preprocessing, workers = recipe.preprocessing, max(1, recipe.workers)
+        ds.config.set_seed(number_from(recipe.seed, "mindspore", number) % 2**32)
+        order = order_of(len(self.table.labels), recipe, number)
+        dataset = ds.GeneratorDataset(
+            _Encoded(self.table, order),
+            ["image", "label", "index"],
+            shuffle=False,
+            python_multiprocessing=False,
+            num_parallel_workers=workers,
+        )
+        size, augmentation = preprocessing.size, recipe.augmentation
+        interpolation = {"bilinear": vision.Inter.BILINEAR, "bicubic": vision.Inter.BICUBIC}[
+            preprocessing.interpolation
+        ]
+        if augmentation is None:
+            short_side = round(size / preprocessing.crop_fraction)
+            shape = [
+                vision.Decode(),
+                vision.Resize(short_side, interpolation),
+                vision.CenterCrop(size),
+            ]
+        else:
+            shape = [
+                vision.RandomCropDecodeResize(
+                    size, augmentation.scale, augmentation.ratio, interpolation
+                ),
+                vision.RandomHorizontalFlip(augmentation.flip),
+            ]
+        dataset = dataset.map(
+            [
+                *shape,
+                vision.Normalize(
+                    [255 * value for value in preprocessing.mean],
+                    [255 * value for value in preprocessing.std],
+                ),
+                vision.HWC2CHW(),
+            ],
+            input_columns="image",
+            num_parallel_workers=workers,
+        )
+        dataset = dataset.map(transforms.TypeCast(dtype.int32), input_columns="label")
+        return dataset.batch(recipe.batch_size, drop_remainder=recipe.drop_remainder)
+
+
+class _Encoded:
+    """What ``GeneratorDataset`` asks for: encoded images in a fixed order."""
+
+    def __init__(self, table: ImageTable, order: Array) -> None:
+        self.table, self.order = table, order
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, position: int) -> tuple[Array, Array, Array]:
+        index = int(self.order[position])
+        data = np.frombuffer(plain(self.table.read(index)), np.uint8)
+        return data, np.asarray(self.table.labels[index], np.int32), np.asarray(index, np.int64)
+
+
+def plain(data: bytes) -> bytes:
+    """Bytes that MindSpore's own decoder reads as `decode` does.
+
+    It ignores EXIF orientation and transparency and cannot read WebP. So an 8-bit grey or RGB
+    JPEG or PNG that is upright stays as it is; anything else is decoded and encoded as PNG. Of a
+    JPEG that stays, only the header is read, so this costs next to nothing: check images first.
+
+    Raises: ImageError where the header cannot be read, or the image has to be decoded and cannot.
+    """
+    opened = open_image(data)
+    kind = sniff(data)
+    eight_bits = kind == "JPEG" or (kind == "PNG" and data[24] == 8)
+    if (
+        eight_bits
+        and opened.mode in ("RGB", "L")
+        and "transparency" not in opened.info
+        and orientation_of(opened) == 1
+    ):
+        return data
+    buffer = io.BytesIO()
+    decode_opened(opened, data).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()

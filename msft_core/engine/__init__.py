@@ -1,0 +1,1 @@
+"""One verb a file, each readable from top to bottom."""

@@ -1,0 +1,92 @@
+"""How a run asks the plugins for its components, and the strategy for what trains."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msft_core.config import RunConfig
+from msft_core.plugins.registry import Plugins
+from msft_core.types import Context, FeatureExtractor, Kind, Reporter
+
+if TYPE_CHECKING:
+    from msft_core.features.prefix import AskExtractor
+    from msft_core.training.trainer import Trainer
+
+
+class Asker:
+    """Asks the plugins, and says where one overrides the owner of a component."""
+
+    def __init__(self, plugins: Plugins, config: RunConfig, reporter: Reporter) -> None:
+        self.plugins, self._config, self._reporter = plugins, config, reporter
+        self.overrides: dict[str, str] = {}
+
+    def ask(self, hook: str, kind: Kind, **arguments: Any) -> tuple[Any, str]:
+        """The hook's result, and the plugin it came from."""
+        choice = getattr(self._config, kind)
+        result, plugin, overrides = self.plugins.ask(
+            hook, kind, choice.name, settings=choice.settings, **arguments
+        )
+        if overrides and self.overrides.get(hook) != plugin:
+            self.overrides[hook] = plugin
+            self._reporter.info(
+                f"{hook}: plugin {plugin!r} overrides the owner of the {kind} {choice.name!r}."
+            )
+        return result, plugin
+
+    def extractor(self, context: Context) -> AskExtractor | None:
+        """What asks the plugins for another engine for a frozen prefix.
+
+        Returns: None where no plugin has one that is enabled.
+        """
+        hook = "build_feature_extractor"
+        plugins = self.plugins.names_with(hook, self._config.enabled)
+        if not plugins:
+            return None
+
+        def ask(prefix: Any, example: Any) -> tuple[FeatureExtractor, str] | None:
+            for plugin in plugins:
+                settings = self._config.extractor_settings(self.plugins.components_of(plugin))
+                result = self.plugins.call_one(
+                    hook,
+                    plugin,
+                    prefix=prefix,
+                    example=example,
+                    settings=settings,
+                    context=context,
+                )
+                if result is not None:
+                    return result, plugin
+            return None
+
+        return ask
+
+
+class Strategy:
+    """Asks before each epoch what trains, and tells the trainer where that has changed."""
+
+    def __init__(
+        self, asker: Asker, trainer: Trainer, steps: int, config: RunConfig, reporter: Reporter
+    ) -> None:
+        self._asker, self._trainer, self._steps = asker, trainer, steps
+        self._config, self._reporter = config, reporter
+
+    def select(self, epoch: int) -> bool:
+        """Ask, and make the training step anew where the result is a new one; say whether."""
+        from msft_core.training.step import describe
+
+        state = self._trainer.state
+        trainable, _ = self._asker.ask(
+            "select_trainable", "strategy", backbone=state.backbone, epoch=epoch
+        )
+        if trainable == state.trainable:
+            return False
+        self._trainer.select(trainable, self._steps, self._config.training.epochs)
+        counts = describe(trainable, state.parameters)
+        self._reporter.info(f"Strategy {self._config.strategy.name}: {counts}")
+        optimizer, epochs = trainable.optimizer, self._config.training.epochs
+        if optimizer.warmup_epochs > epochs:
+            self._reporter.warning(
+                f"the learning rate rises over {optimizer.warmup_epochs:g} epochs and the run has "
+                f"{epochs}, so it never reaches {optimizer.learning_rate:g}."
+            )
+        return True

@@ -1,0 +1,382 @@
+"""A run from top to bottom, in ten steps. It knows their order, and no plugin."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msft_core import config as configuration
+from msft_core.config import RunConfig
+from msft_core.engine.asking import Asker, Strategy
+from msft_core.errors import DataError, MsftError, first_line
+from msft_core.plugins.loading import load_plugins
+from msft_core.runs.folder import RunFolder, unused_name
+from msft_core.system.cache_folder import cache_dir
+from msft_core.system.console import console_reporter
+from msft_core.system.interrupts import Interrupts
+from msft_core.types import (
+    Context,
+    DatasetSplits,
+    EpochRecord,
+    Observer,
+    Reporter,
+    RunReport,
+)
+
+if TYPE_CHECKING:
+    from msft_core.data.checking import Findings
+    from msft_core.data.pipeline import Pipeline, Use
+    from msft_core.runs.live import LiveRun
+    from msft_core.system.device import Runtime
+    from msft_core.training.trainer import Trainer
+
+
+def run(
+    config: Mapping[str, Any] | RunConfig | str | Path,
+    *,
+    plugins: Sequence[object] = (),
+    out: str | Path | None = None,
+    reporter: Reporter | None = None,
+    observers: Sequence[Observer] = (),
+) -> RunReport:
+    """Train a classifier.
+
+    Args:
+        config: a mapping as a configuration file has it, a path to such a file, or the resolved
+            configuration of another run.
+        plugins: objects or classes with hooks; they are asked before the plugins that own the
+            components, so one hook of three lines replaces a dataset.
+        out: the run folder; by default a new one under ``runs/``.
+        reporter: where lines and progress go; by default the console.
+        observers: see every call of a plugin's hook.
+
+    Returns:
+        How the run ended.
+
+    Raises:
+        MsftError: with a message for the user; its ``report`` is None where the run was refused
+            before it began.
+        KeyboardInterrupt: on Ctrl-C, after ``on_run_end``; before the run began, with no argument,
+            after that with the ``RunReport``.
+    """
+    reporter = reporter or console_reporter()
+    interrupts = Interrupts()
+    with interrupts.caught(), ExitStack() as always, ExitStack() as if_refused:
+        # 1, 2: what was asked for, and the plugins.
+        raw = _raw(config)
+        modules, without = configuration.plugin_lists(raw)
+        loaded = load_plugins(
+            modules=modules, without=without, objects=plugins, observers=observers
+        )
+        always.enter_context(loaded.named_by_package())
+        for info in loaded.infos:
+            named = f"plugin {info.name!r} ({info.origin})"
+            if info.status == "broken":
+                reporter.warning(f"{named} is left out: {info.problem}")
+            for warning in info.warnings:
+                reporter.warning(f"{named}: {warning}.")
+
+        # 3, 4: every setting checked, the three components resolved by name.
+        settled = configuration.resolve(raw, loaded)
+        asker = Asker(loaded, settled, reporter)
+
+        # 5: the run folder, under a temporary name until the run begins.
+        folder = RunFolder(Path(out) if out else _default_folder(settled))
+        if_refused.callback(folder.discard)
+
+        # 6: the device; MindSpore is imported here and no earlier.
+        from msft_core.system.device import clamp_workers, prepare
+
+        device = prepare(settled.runtime, reporter)
+        interrupts.install()
+        workers = clamp_workers(settled.data.workers, reporter)
+
+        # 7: the dataset, every image of it checked.
+        context = Context(settled.training.seed, cache_dir(), reporter)
+        splits, _ = asker.ask("build_dataset", "dataset", context=context)
+        found = _checked(splits, settled, workers, reporter)
+        splits = found.splits
+        _introduce(splits, reporter)
+
+        # 8: the backbone with its weights and a new head, and what trains at first.
+        import mindspore
+
+        from msft_core.data.pipeline import Use
+        from msft_core.engine.environment import environment, features_depend_on
+        from msft_core.features.feed import Feed
+        from msft_core.features.store import FeatureStore
+        from msft_core.runs.live import LiveRun
+        from msft_core.training.state import TrainState
+        from msft_core.training.trainer import Trainer
+
+        mindspore.set_seed(settled.training.seed)
+        classes = len(splits.classes)
+        backbone, owner = asker.ask(
+            "build_backbone", "backbone", num_classes=classes, context=context
+        )
+        state = TrainState(backbone, settled.training.seed)
+        trainer = Trainer(state, owner, classes, device, reporter.info)
+        interrupts.install()
+        reporter.info(f"Backbone {backbone.name}, weights: {backbone.weights}")
+        pipelines = _pipelines(splits, trainer, settled, device, workers, reporter)
+        feed = Feed(
+            trainer,
+            pipelines,
+            found.digests,
+            views=_stored_views(settled, reporter),
+            epochs=settled.training.epochs,
+            description=features_depend_on(settled, device, asker, trainer),
+            store=FeatureStore(cache_dir() / "features", round(settled.cache.limit_gb * 1e9)),
+            graph=device.graph or device.may_compile,
+            ask_extractor=asker.extractor(context),
+            reporter=reporter,
+        )
+        strategy = Strategy(asker, trainer, pipelines[Use.TRAINING].steps(), settled, reporter)
+        strategy.select(1)
+
+        # The run begins: all of the above stands in its folder, which takes its name.
+        folder.write_text("config.toml", settled.to_toml())
+        folder.write_json("environment.json", environment(settled, device, asker, splits, trainer))
+        folder.write_json("classes.json", list(splits.classes))
+        folder.write_lines("skipped.jsonl", found.skipped)
+        folder.commit()
+        if_refused.pop_all()
+        reporter.info(f"Run folder {folder.path}")
+
+        live = LiveRun(
+            config=settled,
+            run_folder=folder,
+            splits=splits,
+            trainer=trainer,
+            feed=feed,
+            plugins=loaded,
+            reporter=reporter,
+            interrupts=interrupts,
+        )
+        return _train_to_the_end(live, strategy, interrupts)
+
+
+def _train_to_the_end(run: LiveRun, strategy: Strategy, interrupts: Interrupts) -> RunReport:
+    """Steps 9 and 10, whatever happens in between."""
+    error: BaseException | None = None
+    try:
+        run.feed.refresh()
+        run.call("on_run_start")
+        # 9: the epochs.
+        for epoch in range(1, run.config.training.epochs + 1):
+            if epoch > 1 and strategy.select(epoch):  # the first was asked for in step 8
+                run.feed.refresh()
+            _one_epoch(epoch, run, interrupts)
+            if run.state.stop_reason:
+                run.reporter.info(f"Stopped after epoch {epoch}: {run.state.stop_reason}")
+                break
+    except (Exception, KeyboardInterrupt) as caught:
+        error = caught
+    # 10: the best checkpoint again, and the end.
+    if run.best and not isinstance(error, KeyboardInterrupt):
+        try:
+            run.reload_best()
+        except Exception as caught:
+            error, run.best = error or caught, None
+    report = _report(run, error)
+    for failure in run.call_guarded("on_run_end", report=report, error=error):
+        run.reporter.warning(str(failure))
+        if error is None:
+            error, report = failure, replace(report, status="failed", reason=str(failure))
+    run.feed.close()
+    if isinstance(error, KeyboardInterrupt):
+        raise KeyboardInterrupt(report) from None
+    if error is not None:
+        if not isinstance(error, MsftError):
+            error = MsftError(first_line(error)).with_traceback(error.__traceback__)
+        error.report = report
+        raise error
+    _conclude(run, report)
+    return report
+
+
+def _one_epoch(epoch: int, run: LiveRun, interrupts: Interrupts) -> None:
+    from msft_core.data.pipeline import Use
+
+    epochs = run.config.training.epochs
+    with interrupts.held():
+        run.feed.prepare(Use.TRAINING, epoch, interrupts.check)
+    train = run.feed.pipeline(Use.TRAINING)
+    started = time.perf_counter()
+    label = f"epoch {epoch}/{epochs}"
+    with interrupts.held(), run.reporter.progress(label, train.steps(), "steps") as advance:
+
+        def after_step() -> None:
+            advance(1)
+            interrupts.check()
+
+        result = run.trainer.train_epoch(train, epoch, after_step)
+    seconds = time.perf_counter() - started
+    run.begin_epoch_end(
+        EpochRecord(
+            epoch,
+            {"loss": result.loss},
+            learning_rate=result.learning_rate,
+            seconds=seconds,
+            step_ms=1000 * seconds / result.steps,
+        )
+    )
+    run.save_checkpoint(run.folder / "last.ckpt")
+    best_before = run.best
+    run.call("on_epoch_end", epoch=epoch)
+    _say_epoch(run.finish_epoch_end(), epochs, run.best is not best_before, run.reporter)
+
+
+def _raw(config: Mapping[str, Any] | RunConfig | str | Path) -> dict[str, Any]:
+    if isinstance(config, RunConfig):
+        return config.to_mapping()
+    if isinstance(config, (str, Path)):
+        return configuration.read_toml(Path(config))
+    return dict(config)
+
+
+def _default_folder(config: RunConfig) -> Path:
+    started = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return unused_name(Path("runs"), f"{started}-{config.dataset.name}-{config.strategy.name}")
+
+
+def _checked(
+    splits: DatasetSplits, config: RunConfig, workers: int, reporter: Reporter
+) -> Findings:
+    """Leave out what does not decode, unless that is to be an error, and say so."""
+    from msft_core.data.checking import check_splits
+
+    found = check_splits(splits, workers=workers, reporter=reporter, memory=cache_dir() / "checked")
+    if found.skipped:
+        first = f"{found.skipped[0]['id']}: {found.skipped[0]['reason']}"
+        if config.data.strict:
+            raise DataError(
+                f"{len(found.skipped)} images do not decode, the first is {first}. "
+                "Remove them, or leave them out with --set data.strict=false."
+            )
+        reporter.warning(
+            f"{len(found.skipped)} images do not decode and are left out ({first}); "
+            "skipped.jsonl lists them."
+        )
+    if found.twins:
+        of_train, of_val = found.twins[0]
+        reporter.warning(
+            f"{len(found.twins)} validation images are training images too ({of_val} is "
+            f"{of_train}): the accuracy will look better than it is."
+        )
+    return found
+
+
+def _introduce(splits: DatasetSplits, reporter: Reporter) -> None:
+    for note in splits.notes:
+        reporter.info(note)
+    shown = ", ".join(splits.classes[:10]) + (", ..." if len(splits.classes) > 10 else "")
+    reporter.info(
+        f"{splits.description or 'Dataset'}: {len(splits.train.ids)} training and "
+        f"{len(splits.val.ids)} validation images in {len(splits.classes)} classes ({shown})"
+    )
+
+
+def _pipelines(
+    splits: DatasetSplits,
+    trainer: Trainer,
+    config: RunConfig,
+    device: Runtime,
+    workers: int,
+    reporter: Reporter,
+) -> dict[Use, Pipeline]:
+    from msft_core.data.mindspore_pipeline import MindSporePipeline
+    from msft_core.data.pipeline import KeyedPipeline, Recipe, Use
+    from msft_core.data.views import Augmentation
+
+    data, training = config.data, config.training
+    if training.drop_remainder:
+        for name in ("train", "val") if data.augment_validation else ("train",):
+            images = len(getattr(splits, name).ids)
+            if images < training.batch_size:
+                raise DataError(
+                    f"a batch of {training.batch_size} is above the {images} images of {name}, and "
+                    "training.drop_remainder leaves none: choose a smaller --batch-size."
+                )
+    elif training.batch_size > len(splits.train.ids):
+        reporter.warning(
+            f"a batch of {training.batch_size} is above the {len(splits.train.ids)} training "
+            "images: each epoch is one step on all of them."
+        )
+    as_trained = Recipe(
+        preprocessing=trainer.backbone.preprocessing,
+        augmentation=Augmentation(data.crop_scale, data.crop_ratio, data.flip),
+        seed=training.seed,
+        batch_size=training.batch_size,
+        shuffle=True,
+        drop_remainder=training.drop_remainder,
+        workers=workers,
+    )
+    as_evaluated = replace(as_trained, augmentation=None, shuffle=False, drop_remainder=False)
+    # A whole epoch sunk into a device is fed by MindSpore's pipeline.
+    with_mindspore = device.sink or data.pipeline == "mindspore"
+    make: Any = MindSporePipeline if with_mindspore else KeyedPipeline
+    return {
+        Use.TRAINING: make(splits.train, as_trained),
+        Use.EVALUATING_TRAIN: make(splits.train, as_evaluated),
+        Use.VALIDATION: make(splits.val, as_trained if data.augment_validation else as_evaluated),
+    }
+
+
+def _stored_views(config: RunConfig, reporter: Reporter) -> int:
+    """How many views of each training image have their features stored."""
+    why = ""
+    if config.training.views and config.data.pipeline == "mindspore":
+        why = "data.pipeline=mindspore gives views that are not the same in each run"
+    elif config.training.views and config.runtime.sink:
+        why = "runtime.sink=true feeds images, a whole epoch at once"
+    if why:
+        reporter.info(f"Features of frozen stages are not stored: {why}.")
+    views = 0 if why else config.training.views
+    enabled = [name for name in config.extractor if config.enabled("extractor", name)]
+    if enabled and not views:
+        reporter.warning(f"extractor {enabled[0]} is not used, since features are not stored.")
+    return views
+
+
+def _say_epoch(record: EpochRecord, epochs: int, is_best: bool, reporter: Reporter) -> None:
+    """The lines that users of the tutorial know."""
+    lines = [f"Epoch {record.epoch}/{epochs}", "-" * 10, f"train Loss: {record.train['loss']:.6f}"]
+    mark = "  (best so far)" if is_best else ""
+    if record.val:
+        if "accuracy" in record.val:
+            lines.append(f"val Acc: {record.val['accuracy']:.6f}{mark}")
+        others = [f"{name} {value:.6f}" for name, value in record.val.items() if name != "accuracy"]
+        lines.append(f"val {', '.join(others)}")
+    lines.append(
+        f"epoch time: {1000 * record.seconds:.3f} ms, per step time: {record.step_ms:.3f} ms"
+    )
+    reporter.info("\n".join(lines))
+
+
+def _report(run: LiveRun, error: BaseException | None) -> RunReport:
+    if isinstance(error, KeyboardInterrupt):
+        status, reason = "interrupted", "interrupted by the user"
+    elif error is not None:
+        status, reason = "failed", first_line(error)
+    elif run.state.stop_reason:
+        status, reason = "stopped", run.state.stop_reason
+    else:
+        status, reason = "completed", ""
+    return RunReport(status, run.folder, run.best, tuple(run.history), reason)  # type: ignore[arg-type]
+
+
+def _conclude(run: LiveRun, report: RunReport) -> None:
+    best = report.best
+    if best is None:
+        run.reporter.info(f"End training; nothing was evaluated. Last: {run.folder}/last.ckpt")
+        return
+    run.reporter.info(
+        f"End training, the best {best.metric} is: {best.value:.6f}, "
+        f"the best {best.metric} epoch is {best.epoch}\nBest checkpoint: {best.path}"
+    )

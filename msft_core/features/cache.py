@@ -1,0 +1,132 @@
+"""The stored features of one frozen prefix: compute what is missing, distrust what has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from msft_core.data.pipeline import KeyedPipeline
+from msft_core.features.prefix import BATCH, FrozenPrefix, relative_difference
+from msft_core.features.store import FeatureStore
+from msft_core.types import Array, Reporter
+
+
+class CannotStore(Exception):
+    """Features cannot be stored; the message is a clause that says why."""
+
+
+class FeatureCache:
+    """The features of a frozen prefix, on disk.
+
+    Args:
+        prefix: computes them.
+        description: what they depend on, but for the image and the engine.
+        store: keeps them.
+        keys: of all features that the run will need.
+        example_keys: of the features of the prefix's example, which are compared with what is
+            stored.
+        reporter: for progress.
+
+    Raises:
+        CannotStore: there is no room, or the cache folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        prefix: FrozenPrefix,
+        *,
+        description: Mapping[str, Any],
+        store: FeatureStore,
+        keys: Sequence[bytes],
+        example_keys: Sequence[bytes],
+        reporter: Reporter,
+    ) -> None:
+        self._prefix, self._store, self._reporter = prefix, store, reporter
+        if prefix.dtype.kind not in "biufc":
+            raise CannotStore(f"{prefix.name} gives {prefix.dtype}, which cannot be stored")
+        self._feature_bytes = prefix.of_example[0].nbytes
+        try:
+            self._space = store.open({**description, "extractor": prefix.engine})
+            self._discard_if_changed(example_keys)
+            refusal = store.refusal(len(self._space.missing(keys)) * self._feature_bytes)
+        except OSError as error:
+            raise CannotStore(_in_words(error)) from error
+        if refusal:
+            self.close()
+            raise CannotStore(refusal)
+
+    def complete(
+        self,
+        images: KeyedPipeline,
+        epoch: int,
+        keys: Sequence[bytes],
+        label: str,
+        between: Callable[[], None],
+    ) -> None:
+        """Compute and store the features that are missing.
+
+        Args:
+            images: gives the views.
+            epoch: whose views.
+            keys: of the feature of each image.
+            label: what is computed, for the progress bar.
+            between: called after each batch; what it raises ends it, and what is done is kept.
+
+        Raises:
+            CannotStore: the cache folder cannot be written, or is full.
+            PluginError: a stage or the extractor breaks the contract.
+        """
+        missing = set(self._space.missing(keys))
+        if not missing:
+            return
+        # Images with the same content may share a feature.
+        index_of = {key: index for index, key in enumerate(keys) if key in missing}
+        indices = np.fromiter(index_of.values(), np.int64)
+        portions = [indices[i : i + BATCH] for i in range(0, len(indices), BATCH)]
+        title = f"{self._prefix.name} of {label}"
+        progress = self._reporter.progress(title, len(indices), "images")
+        try:
+            self._store.make_room(len(indices) * self._feature_bytes)
+            with self._space.writer() as writer, progress as advance:
+                for batch in images.batches(portions, epoch):
+                    features = self._prefix.compute(batch.inputs)
+                    writer.add([keys[index] for index in batch.indices], features)
+                    advance(len(batch.indices))
+                    between()
+        except OSError as error:
+            raise CannotStore(_in_words(error)) from error
+
+    def read(self, keys: Sequence[bytes]) -> Array:
+        """(len(keys), ...), in the order of ``keys``. Raises KeyError, OSError."""
+        return self._space.read(keys)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._space.close()
+
+    def _discard_if_changed(self, example_keys: Sequence[bytes]) -> None:
+        """Throw away what is stored where it is not what the stages give now."""
+        prefix, space = self._prefix, self._space
+        missing = set(space.missing(example_keys))
+        there = [i for i, key in enumerate(example_keys) if key not in missing]
+        form = (space.shape, space.dtype)
+        if form == (None, None):
+            return
+        same = form == (prefix.shape, prefix.dtype)
+        if same and there:
+            stored = space.read([example_keys[i] for i in there])
+            same = relative_difference(stored, prefix.of_example[there]) <= prefix.tolerance
+        if same:
+            return
+        self._reporter.warning(
+            f"the stored features of {prefix.name} are not what it gives now (has its code "
+            "changed?): they are computed anew."
+        )
+        space.discard()
+
+
+def _in_words(error: OSError) -> str:
+    where = f" ({error.filename})" if error.filename else ""
+    return f"the cache folder cannot be written{where}: {error.strerror or error}"

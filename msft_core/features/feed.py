@@ -1,0 +1,163 @@
+"""What the trainer is fed with: images, or stored features where leading stages are frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from msft_core.data.pipeline import KeyedPipeline, Pipeline, Use
+from msft_core.features.cache import CannotStore, FeatureCache
+from msft_core.features.keys import ViewKeys, code_digest, parameters_digest
+from msft_core.features.pipeline import FeaturePipeline
+from msft_core.features.prefix import AskExtractor, FrozenPrefix
+from msft_core.features.store import FeatureStore
+from msft_core.training.trainer import Trainer
+from msft_core.types import Reporter
+
+EXAMPLES = 3
+"""Training images that are computed at the start of each run, to compare them with what is stored:
+more than one, since one may be blank."""
+
+
+class Feed:
+    """Chooses between images and features, whenever what is frozen changes.
+
+    Args:
+        trainer: asked which stages are frozen, and told which stages to skip.
+        pipelines: of images, for each use.
+        digests: hash of each image's bytes for the splits "train" and "val".
+        views: stored views of each training image; 0 to store nothing.
+        epochs: of the run.
+        description: what features depend on besides the stages, their weights and the engine.
+        store: where they are kept.
+        graph: compile the frozen stages.
+        ask_extractor: asks the plugins for another engine; None where no plugin has one.
+        reporter: for progress, and to say where features are not stored.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        pipelines: Mapping[Use, Pipeline],
+        digests: Mapping[str, Sequence[str]],
+        *,
+        views: int,
+        epochs: int,
+        description: Mapping[str, Any],
+        store: FeatureStore,
+        graph: bool,
+        ask_extractor: AskExtractor | None,
+        reporter: Reporter,
+    ) -> None:
+        self._trainer, self._pipelines = trainer, pipelines
+        self._views, self._epochs = views, epochs
+        self._keys = self._make_keys(digests) if views else {}
+        self._description, self._store, self._graph = description, store, graph
+        self._ask_extractor, self._reporter = ask_extractor, reporter
+        self._cache: FeatureCache | None = None
+        self._identity: tuple[int, str] = (0, "")
+
+    def refresh(self) -> None:
+        """Look again at what is frozen: the strategy's result or the weights may have changed."""
+        stages = self._trainer.frozen_stages if self._views else 0
+        digest = parameters_digest(self._trainer.prefix(stages)) if stages else ""
+        if (stages, digest) != self._identity:
+            self.close()
+            self._identity = (stages, digest)
+            if stages:
+                self._open_cache(stages, digest)
+        self._trainer.skip_stages(stages if self._cache else 0)
+
+    def prepare(self, use: Use, epoch: int, between: Callable[[], None]) -> None:
+        """Do what an epoch needs beforehand: compute the features that are not stored.
+
+        Args:
+            use: of the batches.
+            epoch: from 1.
+            between: called between batches; what it raises ends it, and what is done is kept.
+        """
+        pipeline = self.pipeline(use)
+        if isinstance(pipeline, FeaturePipeline):
+            try:
+                pipeline.prepare(epoch, between)
+            except CannotStore as reason:
+                self._go_on_without(str(reason))
+
+    def pipeline(self, use: Use) -> Pipeline:
+        """The batches to train on or to evaluate."""
+        if self._cache is None:
+            return self._pipelines[use]
+        return FeaturePipeline(self._keys[use], self._cache, use.value)
+
+    def images(self, use: Use) -> Pipeline:
+        """The images that the same batches are made of."""
+        return self._pipelines[use] if self._cache is None else self._keys[use].images
+
+    def close(self) -> None:
+        """Let go of the stored features' files."""
+        if self._cache is not None:
+            self._cache.close()
+        self._cache, self._identity = None, (0, "")
+
+    def _make_keys(self, digests: Mapping[str, Sequence[str]]) -> dict[Use, ViewKeys]:
+        keys = {}
+        pipeline: Any
+        for use, pipeline in self._pipelines.items():
+            images = KeyedPipeline(pipeline.table, replace(pipeline.recipe, views=self._views))
+            keys[use] = ViewKeys(images, digests[use.split])
+        return keys
+
+    def _open_cache(self, stages: int, digest: str) -> None:
+        backbone, train = self._trainer.backbone, self._keys[Use.TRAINING]
+        chain = self._trainer.prefix(stages)
+        names = [stage.name for stage in backbone.stages[:stages]]
+        keys = train.of_epoch(1)
+        few = np.unique(np.linspace(0, len(keys) - 1, EXAMPLES).astype(np.int64))
+        prefix = FrozenPrefix(
+            chain,
+            name=names[0] if stages == 1 else f"{names[0]} to {names[-1]}",
+            plugin=self._trainer.plugin,
+            graph=self._graph,
+            example=next(train.images.batches([few], 1)).inputs,
+            ask_extractor=self._ask_extractor,
+            say=self._reporter.info,
+        )
+        try:
+            self._cache = FeatureCache(
+                prefix,
+                description={
+                    **self._description,
+                    "stages": names,
+                    "parameters": digest,
+                    "code": code_digest(chain),
+                    "preprocessing": asdict(backbone.preprocessing),
+                },
+                store=self._store,
+                keys=self._all_keys(),
+                example_keys=[keys[index] for index in few],
+                reporter=self._reporter,
+            )
+        except CannotStore as reason:
+            self._go_on_without(str(reason))
+
+    def _all_keys(self) -> list[bytes]:
+        """Of all features that the run will need."""
+        keys: list[bytes] = []
+        for use in (Use.TRAINING, Use.VALIDATION):
+            of_use = self._keys[use]
+            views = min(self._views, self._epochs) if of_use.images.recipe.augmentation else 1
+            for epoch in range(1, views + 1):
+                keys += of_use.of_epoch(epoch)
+        return keys
+
+    def _go_on_without(self, reason: str) -> None:
+        self.close()
+        self._views = 0
+        self._trainer.skip_stages(0)
+        self._reporter.warning(
+            f"features are not stored: {reason}. The run goes on without: it computes the frozen "
+            "stages anew in each epoch, on new views."
+        )

@@ -1,0 +1,93 @@
+"""What a stored feature depends on: the stages, their parameters and code, the image, the view."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import re
+from collections.abc import Sequence
+
+from msft_core.data.pipeline import KeyedPipeline
+from msft_core.files import hash_of
+from msft_core.stages import Chain
+
+
+class ViewKeys:
+    """The keys of the features that the epochs of a pipeline need.
+
+    Args:
+        images: the pipeline of images.
+        digests: hash of each image's bytes.
+    """
+
+    def __init__(self, images: KeyedPipeline, digests: Sequence[str]) -> None:
+        self.images, self._digests = images, digests
+        self._keys: dict[int, list[bytes]] = {}
+
+    def view(self, epoch: int) -> int:
+        """Number of the view that an epoch shows; 0 where there is but one."""
+        return self.images.view_number(epoch) if self.images.recipe.augmentation else 0
+
+    def of_epoch(self, epoch: int) -> list[bytes]:
+        """See ``feature_keys``; made once for each view."""
+        view = self.view(epoch)
+        if view not in self._keys:
+            self._keys[view] = feature_keys(self.images, self._digests, epoch)
+        return self._keys[view]
+
+
+def code_digest(chain: Chain) -> str:
+    """Hash of what stages compute, but for their parameters: another value, other features.
+
+    That is where each cell stands, the plain attributes of each, such as a stride, and the source
+    of the module that each class of cell is from; MindSpore's own are of a version.
+    """
+    cells = [(path, type(cell), vars(cell)) for path, cell in chain.cells_and_names()]
+    settings = [
+        (path, kind.__qualname__, sorted((k, v) for k, v in held.items() if _is_plain(k, v)))
+        for path, kind, held in cells
+    ]
+    sources = sorted({_source_of(kind) for kind in {kind for _, kind, _ in cells}})
+    # Where an object is in memory says nothing.
+    text = re.sub(r" at 0x[0-9a-f]+", "", json.dumps([settings, sources]))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _is_plain(name: str, value: object) -> bool:
+    if name.startswith("_"):
+        return False
+    if isinstance(value, (tuple, list)):
+        return all(_is_plain(name, one) for one in value)
+    return isinstance(value, (bool, int, float, str))
+
+
+def _source_of(kind: type) -> str:
+    """Of the module, since what a cell calls is mostly there too; empty where there is none."""
+    if kind.__module__.split(".")[0] == "mindspore":
+        return ""
+    try:
+        module = inspect.getmodule(kind)
+        return inspect.getsource(module) if module else ""
+    except (OSError, TypeError):  # typed into a session
+        return ""
+
+
+def feature_keys(images: KeyedPipeline, digests: Sequence[str], epoch: int) -> list[bytes]:
+    """For each image 16 bytes that name what an epoch shows of it: its content and the view."""
+    recipe = images.recipe
+    if recipe.augmentation is None:
+        return [hash_of("evaluation", digest) for digest in digests]
+    view = (recipe.seed, images.view_number(epoch), recipe.augmentation)
+    ids = images.table.ids
+    return [hash_of("training", *view, i, d) for i, d in zip(ids, digests, strict=True)]
+
+
+def parameters_digest(chain: Chain) -> str:
+    """Hash of the names, types and values of a Cell's parameters."""
+    digest = hashlib.blake2b(digest_size=16)
+    for parameter in chain.get_parameters():
+        value = parameter.asnumpy()
+        digest.update(f"{parameter.name}\0{value.dtype}\0{value.shape}\0".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,45 @@
+"""Batches of stored features, in the same order and of the same views as batches of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from msft_core.data.pipeline import Batch
+from msft_core.errors import MsftError
+from msft_core.features.cache import FeatureCache
+from msft_core.features.keys import ViewKeys
+
+
+class FeaturePipeline:
+    """Batches of features. See ``data.pipeline.Pipeline``.
+
+    Args:
+        keys: of the features that each epoch needs, and the images they are computed from.
+        cache: computes and stores the features.
+        name: of the pipeline, for the progress bar.
+    """
+
+    def __init__(self, keys: ViewKeys, cache: FeatureCache, name: str) -> None:
+        self._keys, self._cache, self._name = keys, cache, name
+
+    def steps(self) -> int:
+        """See ``Pipeline``."""
+        return self._keys.images.steps()
+
+    def prepare(self, epoch: int, between: Callable[[], None]) -> None:
+        """Compute what an epoch needs and is not stored. See ``FeatureCache.complete``."""
+        images, label = self._keys.images, self._name
+        if images.recipe.augmentation:
+            # Counted from 1, in the order of the epochs: the last one's number is 0.
+            label += f", view {self._keys.view(epoch) or images.recipe.views}"
+        self._cache.complete(images, epoch, self._keys.of_epoch(epoch), label, between)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """See ``Pipeline``; ``prepare`` comes first."""
+        images, keys = self._keys.images, self._keys.of_epoch(number)
+        for indices in images.portions(number):
+            try:
+                features = self._cache.read([keys[index] for index in indices])
+            except OSError as error:
+                raise MsftError(f"stored features cannot be read: {error}.") from error
+            yield Batch(features, images.labels(indices), indices)

@@ -1,0 +1,156 @@
+"""The frozen prefix as a function, computed by MindSpore or by an extractor of a plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+
+from msft_core.errors import PluginError, blaming
+from msft_core.stages import Chain
+from msft_core.system import onednn
+from msft_core.training.compilation import compiled_or_eager, padded
+from msft_core.types import Array, FeatureExtractor
+
+BATCH = 16
+"""Images computed at once. Always so many, since a graph is compiled for one shape. Of 8 to 64 it
+is as fast as any for MindSpore and OpenVINO, and asks for less memory than the larger ones."""
+
+TOLERANCE = 1e-3
+"""Greatest relative difference between a stored feature and the same one computed by MindSpore
+now. Between graph mode and PyNative it is 1e-7; other instruction sets may differ by more."""
+
+AskExtractor = Callable[[Chain, Array], "tuple[FeatureExtractor, str] | None"]
+"""From the prefix and an example to an extractor and the plugin it came from."""
+
+
+class FrozenPrefix:
+    """Computes the features of images.
+
+    Args:
+        chain: the frozen stages, in evaluation mode.
+        name: of the stages, for people.
+        plugin: which plugin made them, for messages.
+        graph: compile the stages.
+        example: a few images, float32 (n, 3, size, size).
+        ask_extractor: asks the plugins for another engine; None where no plugin has one.
+        say: prints a line for the user.
+
+    Raises:
+        PluginError: a stage breaks the contract.
+    """
+
+    def __init__(
+        self,
+        chain: Chain,
+        *,
+        name: str,
+        plugin: str,
+        graph: bool,
+        example: Array,
+        ask_extractor: AskExtractor | None,
+        say: Callable[[str], None],
+    ) -> None:
+        self._chain, self.name, self._plugin = chain, name, plugin
+        self._compiled: Callable[..., Any] = chain
+        if graph:
+            self._compiled = compiled_or_eager(ms.jit(chain.construct), chain, say)
+        self.of_example = self._by_mindspore(example)
+        """The features of the example by MindSpore, (n, ...)."""
+        self.shape, self.dtype = self.of_example.shape[1:], self.of_example.dtype
+        self._extractor: tuple[FeatureExtractor, str] | None = None
+        if ask_extractor is not None:
+            # After the convolution above, at which MindSpore reads the variable.
+            onednn.release()
+            self._extractor = ask_extractor(chain, padded(example, BATCH))
+        self._agrees = False
+
+    @property
+    def engine(self) -> str:
+        """What computes, as stored features name it."""
+        return self._extractor[0].description if self._extractor else "MindSpore"
+
+    @property
+    def tolerance(self) -> float:
+        """Greatest relative difference from MindSpore's own features that is no fault."""
+        return self._extractor[0].tolerance if self._extractor else TOLERANCE
+
+    def compute(self, images: Array) -> Array:
+        """Features (n, ...) of images, float32 (n, 3, size, size), at most ``BATCH``.
+
+        Raises:
+            PluginError: a stage or the extractor breaks the contract.
+        """
+        count, images = len(images), padded(images, BATCH)
+        if self._extractor is None:
+            with self._blaming_the_backbone():
+                features = self._compiled(ms.Tensor(images)).asnumpy()[:count]
+            return features
+        extractor, plugin = self._extractor
+        with blaming(plugin, "build_feature_extractor"):
+            # A copy, since what it is compared with is computed from the same images.
+            features = extractor.compute(images if self._agrees else images.copy())
+        self._require_form(features, plugin)
+        if not self._agrees:
+            self._require_agreement(features, images)
+        return features[:count]
+
+    def _require_form(self, features: object, plugin: str) -> None:
+        """Of every batch, since it is stored, and a later run would trust it."""
+        shape, dtype = (BATCH, *self.shape), self.dtype
+        what = ""
+        if not isinstance(features, np.ndarray):
+            what = f"gives {type(features).__name__} where MindSpore gives an array"
+        elif features.shape != shape:
+            what = f"gives {features.shape} where MindSpore gives {shape}"
+        elif features.dtype != dtype:
+            what = f"gives {features.dtype} where MindSpore gives {dtype}"
+        elif not np.isfinite(features).all():
+            what = "gives numbers that are not finite"
+        if what:
+            raise PluginError(plugin, "build_feature_extractor", what)
+
+    def _require_agreement(self, features: Array, images: Array) -> None:
+        assert self._extractor is not None
+        extractor, plugin = self._extractor
+        difference = relative_difference(features, self._by_mindspore(images))
+        if not difference <= extractor.tolerance:
+            raise PluginError(
+                plugin,
+                "build_feature_extractor",
+                f"{extractor.description} differs from MindSpore by {difference:.2g} of the "
+                f"features' size, more than its tolerance of {extractor.tolerance:.2g}",
+            )
+        self._agrees = True
+
+    def _by_mindspore(self, images: Array) -> Array:
+        """In PyNative, which compiles nothing."""
+        with self._blaming_the_backbone():
+            output = self._chain(ms.Tensor(images))
+            # Here, since PyNative raises only when it is asked for the numbers.
+            values = output.asnumpy() if isinstance(output, ms.Tensor) else None
+        if values is None or output.ndim < 1 or len(output) != len(images):
+            got = tuple(output.shape) if isinstance(output, ms.Tensor) else type(output).__name__
+            raise PluginError(
+                self._plugin,
+                "build_backbone",
+                f"the stages {self.name} give {got} for {len(images)} images, not one row each",
+            )
+        return values
+
+    def _blaming_the_backbone(self) -> AbstractContextManager[None]:
+        return blaming(self._plugin, "build_backbone", f"the stages {self.name} do not run: ")
+
+
+def relative_difference(one: Array, other: Array) -> float:
+    """The Euclidean norm of the difference by that of ``other``.
+
+    Over all rows at once: an image of one colour has features next to nothing, of which rounding
+    is a large part.
+    """
+    one, other = one.astype(np.float64), other.astype(np.float64)
+    size = float(np.linalg.norm(other))
+    return float(np.linalg.norm(one - other)) / (size or 1.0)

@@ -1,0 +1,171 @@
+"""One file of stored features, complete when it gets its name and never changed after. ::
+
+features | keys, 16 bytes each | crc32 of each feature, 4 bytes each | trailer, JSON | footer
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+import threading
+import zlib
+from contextlib import suppress
+from io import FileIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from msft_core.types import Array
+
+KEY_BYTES = 16
+"""Length of a feature's key."""
+
+_FORMAT = 1
+
+_MAGIC = b"msftrows"
+
+_FOOTER = struct.Struct("<II8s")  # crc32 of the trailer, its length, the magic
+
+DAMAGE = (ValueError, KeyError, TypeError, struct.error)
+
+Form = tuple[tuple[int, ...], "np.dtype[Any]"]
+
+
+class Segment:
+    """A file of features.
+
+    Args:
+        crcs: uint32 (features,), the checksum of each feature.
+        size: bytes of the file.
+        trusted: no feature needs to be checked.
+    """
+
+    def __init__(
+        self, path: Path, feature_bytes: int, crcs: Array, size: int, trusted: bool = False
+    ) -> None:
+        self.path = path
+        self.feature_bytes = feature_bytes
+        self.crcs = crcs
+        self.size = size
+        self.trusted = bytearray([trusted]) * len(crcs)
+        self.file: FileIO | None = None
+        self._lock = threading.Lock()
+
+    def open(self) -> FileIO:
+        """Open the file, if it is not, and note that it was used. Raises OSError."""
+        with self._lock:
+            if self.file is None:
+                self.file = FileIO(self.path)
+                with suppress(OSError):
+                    os.utime(self.path)
+            return self.file
+
+    def read(self, first: int, features: int) -> bytes:
+        """Read neighbouring features; fewer bytes where the file is gone, cut or unreadable."""
+        offset, size = first * self.feature_bytes, features * self.feature_bytes
+        try:
+            file = self.open()
+            # No memory map: what it has read counts as this process's resident memory.
+            if hasattr(os, "pread"):
+                return os.pread(file.fileno(), size, offset)
+            with self._lock:
+                file.seek(offset)
+                return file.read(size)
+        except OSError:
+            return b""
+
+    def close(self) -> None:
+        """Close the file, if it is open."""
+        if self.file is not None:
+            self.file.close()
+
+
+def finish_segment(file: FileIO, form: Form, keys: bytes, crcs: Array) -> int:
+    """Write what follows the features, and flush the file to disk.
+
+    Args:
+        file: holds the features; what else it may hold after them is cut off.
+        form: of a feature.
+        keys: of all, in one string.
+        crcs: uint32, the checksum of each.
+
+    Returns: bytes of the file. Raises OSError.
+    """
+    shape, dtype = form
+    index = keys + crcs.tobytes()
+    trailer = json.dumps(
+        {
+            "format": _FORMAT,
+            "dtype": dtype.str,
+            "shape": shape,
+            "rows": len(crcs),
+            "index_crc32": zlib.crc32(index),
+        }
+    ).encode()
+    footer = _FOOTER.pack(zlib.crc32(trailer), len(trailer), _MAGIC)
+    file.seek(len(crcs) * math.prod(shape) * dtype.itemsize)
+    file.truncate()
+    write_all(file, memoryview(index + trailer + footer))
+    size = file.tell()
+    os.fsync(file.fileno())
+    return size
+
+
+def load_segment(path: Path) -> tuple[Segment, bytes, Form]:
+    """A segment, its keys in one string, and a feature's form. Raises ``DAMAGE`` or OSError."""
+    with path.open("rb") as file:
+        trailer, end = _read_trailer(file)
+        if trailer["format"] != _FORMAT:
+            raise ValueError("another format")
+        features, shape, dtype = (
+            trailer["rows"],
+            tuple(trailer["shape"]),
+            np.dtype(trailer["dtype"]),
+        )
+        feature_bytes = math.prod(shape) * dtype.itemsize
+        start, keys_size = features * feature_bytes, features * KEY_BYTES
+        file.seek(start)
+        # Up to the trailer: so its checksum also tells whether the features have their length.
+        index = file.read(max(0, end - start))
+        if zlib.crc32(index) != trailer["index_crc32"]:
+            raise ValueError("the index is damaged")
+        size = file.seek(0, os.SEEK_END)
+    crcs: Array = np.frombuffer(index[keys_size:], "<u4")
+    return Segment(path, feature_bytes, crcs, size), index[:keys_size], (shape, dtype)
+
+
+def _read_trailer(file: BinaryIO) -> tuple[dict[str, Any], int]:
+    """The trailer and where it begins; ``DAMAGE`` or OSError."""
+    end = file.seek(0, os.SEEK_END) - _FOOTER.size
+    file.seek(max(0, end))
+    checksum, length, magic = _FOOTER.unpack(file.read(_FOOTER.size))
+    if magic != _MAGIC or length > end:
+        raise ValueError("cut short")
+    file.seek(end - length)
+    text = file.read(length)
+    if zlib.crc32(text) != checksum:
+        raise ValueError("the trailer is damaged")
+    return json.loads(text), end - length
+
+
+def write_all(file: FileIO, data: memoryview) -> None:
+    """Write all of it: a raw file may take less at once. Raises OSError."""
+    while data:
+        data = data[file.write(data) :]
+
+
+def count_features(path: Path) -> int:
+    """Features in a segment; 0 where it is damaged."""
+    try:
+        with path.open("rb") as file:
+            return int(_read_trailer(file)[0]["rows"])
+    except (OSError, *DAMAGE):
+        return 0
+
+
+def is_segment(path: Path) -> bool:
+    """Whether a file is one, by its name."""
+    return path.suffix == ".rows"

@@ -1,0 +1,343 @@
+"""The stored features of one function: these stages, these weights, these versions.
+
+On disk a space is a folder with its description (``space.json``) and its features in segments.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import secrets
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msft_core.features.segments import (
+    DAMAGE,
+    KEY_BYTES,
+    Form,
+    Segment,
+    finish_segment,
+    is_segment,
+    load_segment,
+    write_all,
+)
+from msft_core.files import write_json
+from msft_core.types import Array
+
+LEFTOVER_SECONDS = 86_400
+"""A temporary file that was not written to for so long was left by a run that was killed."""
+
+_SHIFT = 32  # a place in a space is segment number << _SHIFT | feature number
+_MASK = (1 << _SHIFT) - 1
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """How features are cut into files and read.
+
+    Args:
+        segment_bytes: a segment is finished when it has that many bytes of features.
+        segment_seconds: a segment is finished when it was begun so long ago: a killed run loses
+            no more.
+        read_bytes: read at once, at most.
+    """
+
+    segment_bytes: int = 256_000_000
+    segment_seconds: float = 60.0
+    read_bytes: int = 1 << 22
+
+
+_DEFAULT = Segmentation()
+
+
+class Space:
+    """The features of one function. From ``FeatureStore.open``; close it after use.
+
+    A segment is opened when one of its features is first asked for, and stays open: what other
+    processes remove can be read to the end.
+    """
+
+    def __init__(
+        self, folder: Path, description: Mapping[str, Any], segmentation: Segmentation = _DEFAULT
+    ) -> None:
+        self.folder, self.description = folder, description
+        self.segmentation = segmentation
+        self._segments: list[Segment] = []
+        self._places: dict[bytes, int] = {}
+        self._form: Form | None = None
+        # In the order of writing, so that a feature that was written again replaces the older one.
+        for path in sorted(path for path, _ in files_in(folder) if is_segment(path)):
+            try:
+                segment, keys, form = load_segment(path)
+                if form != (self._form or form):
+                    raise ValueError("features of another form")
+            except OSError:
+                continue
+            except DAMAGE:
+                remove(path)
+                continue
+            self._append(segment, keys, form)
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """Of a feature; None while there is none."""
+        return self._form[0] if self._form else None
+
+    @property
+    def dtype(self) -> np.dtype[Any] | None:
+        """Of a feature; None while there is none."""
+        return self._form[1] if self._form else None
+
+    def in_use(self) -> dict[Path, int]:
+        """Segments of which a feature was asked for, with their sizes in bytes."""
+        return {segment.path: segment.size for segment in self._segments if segment.file}
+
+    def missing(self, keys: Sequence[bytes]) -> list[bytes]:
+        """Which of these have no feature, or one that does not have its checksum.
+
+        Each feature is read and checked when it is first asked for, never again.
+
+        Returns: in the order of ``keys``, each once.
+        """
+        wanted = list(dict.fromkeys(keys))
+        found = sorted((self._places[key], key) for key in wanted if key in self._places)
+        doubtful = [(place, key) for place, key in found if not self._trusted(place)]
+        for start, stop, segment, data in self._runs([place for place, _ in doubtful]):
+            size = segment.feature_bytes
+            for i, (place, key) in enumerate(doubtful[start:stop]):
+                feature = memoryview(data)[i * size : (i + 1) * size]
+                number = place & _MASK
+                if len(feature) == size and zlib.crc32(feature) == segment.crcs[number]:
+                    segment.trusted[number] = True
+                else:
+                    self._places.pop(key, None)
+        return [key for key in wanted if key not in self._places]
+
+    def read(self, keys: Sequence[bytes]) -> Array:
+        """Read features; several threads may.
+
+        Args:
+            keys: in any order, also repeated.
+
+        Returns: (len(keys), *shape), in the order of ``keys``.
+
+        Raises:
+            KeyError: some feature is missing.
+            OSError: the disk fails.
+        """
+        if missing := self.missing(keys):
+            raise KeyError(f"{len(missing)} features are not stored")
+        places = [self._places[key] for key in keys]
+        order = sorted(range(len(keys)), key=places.__getitem__)
+        features: Array = np.empty((len(keys), *(self.shape or ())), self.dtype)
+        for start, stop, segment, data in self._runs([places[i] for i in order]):
+            if len(data) != (stop - start) * segment.feature_bytes:
+                raise OSError(errno.EIO, os.strerror(errno.EIO), str(segment.path))
+            block: Array = np.frombuffer(data, self.dtype)
+            features[order[start:stop]] = block.reshape(-1, *features.shape[1:])
+        return features
+
+    @contextmanager
+    def writer(self) -> Iterator[Writer]:
+        """Add features: ``with space.writer() as writer: writer.add(keys, features)``.
+
+        They can be read after the block. A block that an exception ends, Ctrl-C included, keeps
+        the features that were added.
+
+        Raises: OSError from ``add`` or at the end of the block, where the folder cannot be
+            written or the disk is full.
+        """
+        writer = Writer(self)
+        try:
+            yield writer
+        except BaseException:
+            # A full disk must not hide what ended the block.
+            with suppress(OSError):
+                writer.commit()
+            raise
+        else:
+            writer.commit()
+        finally:
+            writer.abandon()
+
+    def discard(self) -> None:
+        """Remove all features of this space: they turned out wrong."""
+        self.close()
+        remove_features(self.folder)
+
+    def close(self) -> None:
+        """Close the files: what was stored is missing from now on."""
+        for segment in self._segments:
+            segment.close()
+        self._segments, self._places, self._form = [], {}, None
+
+    def _append(self, segment: Segment, keys: bytes, form: Form) -> None:
+        each = (keys[i : i + KEY_BYTES] for i in range(0, len(keys), KEY_BYTES))
+        first = len(self._segments) << _SHIFT
+        self._segments.append(segment)
+        self._places.update(zip(each, range(first, first + len(segment.crcs)), strict=True))
+        self._form = form
+
+    def _trusted(self, place: int) -> bool:
+        return bool(self._segments[place >> _SHIFT].trusted[place & _MASK])
+
+    def _runs(self, places: list[int]) -> Iterator[tuple[int, int, Segment, bytes]]:
+        """Read places in ascending order, neighbours at once: (start, stop, segment, bytes)."""
+        start = 0
+        for stop in range(1, len(places) + 1):
+            segment = self._segments[places[start] >> _SHIFT]
+            if (
+                stop == len(places)
+                or places[stop] != places[stop - 1] + 1
+                or (stop + 1 - start) * segment.feature_bytes > self.segmentation.read_bytes
+            ):
+                first = places[start] & _MASK
+                yield start, stop, segment, segment.read(first, stop - start)
+                start = stop
+
+
+class Writer:
+    """Adds features to a space; from ``Space.writer``."""
+
+    def __init__(self, space: Space) -> None:
+        self._space, self._segmentation = space, space.segmentation
+        self._form = space._form
+        self._entries: list[tuple[bytes, int]] = []
+        self._file: FileIO | None = None
+        self._final = self._temporary = Path()
+        self._began = 0.0
+
+    def add(self, keys: Sequence[bytes], features: Array) -> None:
+        """Write features.
+
+        Args:
+            keys: 16 bytes each.
+            features: (len(keys), *shape), of numbers, shape and dtype as all features of the space.
+
+        Raises:
+            ValueError: they are not so.
+            OSError: the folder cannot be written, or the disk is full.
+        """
+        features = np.ascontiguousarray(features)
+        if len(keys) != len(features) or any(len(key) != KEY_BYTES for key in keys):
+            raise ValueError(f"{len(features)} features with {len(keys)} keys of {KEY_BYTES} bytes")
+        if not len(features):
+            return
+        form = (features.shape[1:], features.dtype)
+        if (
+            not features.nbytes
+            or features.dtype.kind not in "biufc"
+            or form != (self._form or form)
+        ):
+            raise ValueError(f"features {form} in a space of {self._form or 'numbers'}")
+        self._form = form
+        feature_bytes = features.nbytes // len(features)
+        data = features.reshape(-1).view(np.uint8).data
+        crcs = [zlib.crc32(data[i : i + feature_bytes]) for i in range(0, len(data), feature_bytes)]
+        file = self._file or self._begin()
+        # Not where an earlier write that failed has stopped.
+        file.seek(len(self._entries) * feature_bytes)
+        write_all(file, data)
+        self._entries.extend(zip(keys, crcs, strict=True))
+        if (
+            len(self._entries) * feature_bytes >= self._segmentation.segment_bytes
+            or time.monotonic() - self._began >= self._segmentation.segment_seconds
+        ):
+            self.commit()
+
+    def commit(self) -> None:
+        """Finish the segment, if there is one. Raises OSError."""
+        if not self._entries or self._file is None or self._form is None:
+            return
+        form, file = self._form, self._file
+        keys = b"".join(key for key, _ in self._entries)
+        crcs: Array = np.array([crc for _, crc in self._entries], "<u4")
+        size = finish_segment(file, form, keys, crcs)
+        if os.name == "nt":  # where an open file cannot be renamed
+            file.close()
+        # Before it has its name: whatever happens after must not write to it again.
+        self._entries, self._file = [], None
+        self._temporary.replace(self._final)
+        feature_bytes = math.prod(form[0]) * form[1].itemsize
+        segment = Segment(self._final, feature_bytes, crcs, size, trusted=True)
+        segment.file = None if file.closed else file
+        segment.open()
+        self._space._append(segment, keys, form)
+
+    def abandon(self) -> None:
+        """Leave no temporary file."""
+        if self._file is not None:
+            self._file.close()
+        if self._temporary.name:
+            remove(self._temporary)
+
+    def _begin(self) -> FileIO:
+        folder = self._space.folder
+        name = f"{time.time_ns():020d}-{secrets.token_hex(4)}.rows"
+        self._final, self._temporary = folder / name, folder / f".{name}.tmp"
+        # Another process may remove the folder as long as nothing but space.json is in it: also
+        # while mkdir looks whether what is in its way is a folder (then FileExistsError).
+        for attempt in range(5):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                self._file = FileIO(self._temporary, "x+")
+                break
+            except (FileNotFoundError, FileExistsError):
+                if attempt == 4:
+                    raise
+        assert self._file is not None
+        if not (folder / "space.json").exists():
+            write_json(folder / "space.json", dict(self._space.description))
+        self._began = time.monotonic()
+        return self._file
+
+
+def files_in(folder: Path) -> list[tuple[Path, os.stat_result]]:
+    """What is in a folder; what vanishes meanwhile is not there."""
+    found = []
+    with suppress(OSError):
+        for path in folder.iterdir():
+            with suppress(OSError):
+                found.append((path, path.stat()))
+    return found
+
+
+def is_leftover(path: Path, status: os.stat_result) -> bool:
+    """Whether a killed run left this file."""
+    return path.name.startswith(".") and time.time() - status.st_mtime > LEFTOVER_SECONDS
+
+
+def remove(path: Path) -> bool:
+    """Remove a file; whether it is gone."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True
+
+
+def remove_features(folder: Path) -> int:
+    """Remove a space's segments and old leftovers; the bytes freed."""
+    freed = 0
+    for path, status in files_in(folder):
+        if (is_segment(path) or is_leftover(path, status)) and remove(path):
+            freed += status.st_size
+    remove_if_empty(folder)
+    return freed
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove a space that holds no segment."""
+    if {path.name for path, _ in files_in(folder)} <= {"space.json"}:
+        remove(folder / "space.json")
+        with suppress(OSError):
+            folder.rmdir()

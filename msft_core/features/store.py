@@ -1,0 +1,172 @@
+"""Features kept on disk between runs: what frozen stages gave for each view of an image."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from msft_core.features.segments import count_features, is_segment
+from msft_core.features.space import (
+    Segmentation,
+    Space,
+    files_in,
+    is_leftover,
+    remove,
+    remove_features,
+    remove_if_empty,
+)
+from msft_core.files import size_text
+
+
+@dataclass(frozen=True)
+class SpaceInfo:
+    """What ``msft cache`` shows of a space.
+
+    Args:
+        key: its folder's name, 32 hex digits.
+        description: empty where it cannot be read.
+        features: in whole segments.
+        bytes: of all its files.
+        last_used: in UTC.
+    """
+
+    key: str
+    description: Mapping[str, Any]
+    features: int
+    bytes: int
+    last_used: datetime
+
+
+class FeatureStore:
+    """All spaces below one folder. Several processes may use it at once.
+
+    Args:
+        folder: need not be there yet.
+        limit: greatest size of all spaces, bytes.
+        segmentation: of the files.
+    """
+
+    def __init__(self, folder: Path, limit: int, segmentation: Segmentation | None = None) -> None:
+        self.folder, self.limit = folder, limit
+        self._segmentation = segmentation or Segmentation()
+        self._opened: list[Space] = []
+
+    def open(self, description: Mapping[str, Any]) -> Space:
+        """Find the features of a function; damaged segments and old leftovers are removed.
+
+        Nothing is made on disk before a feature is written, so a folder that cannot be written can
+        still be read.
+
+        Args:
+            description: all that the features depend on, as JSON values.
+        """
+        for folder in self._folders():
+            for path, status in files_in(folder):
+                if is_leftover(path, status) and remove(path):
+                    remove_if_empty(folder)
+        space = Space(self.folder / key_of(description), description, self._segmentation)
+        self._opened.append(space)
+        return space
+
+    def refusal(self, needed: int) -> str:
+        """Why so many bytes more cannot be stored, as one clause; ``""`` where they can.
+
+        Rows that this store's spaces were asked for stay, so they count against the limit.
+        """
+        wanted = needed + sum(self._in_use().values())
+        if wanted > self.limit:
+            limit = f"the limit of {size_text(self.limit)} (cache.limit_gb)"
+            return f"{size_text(wanted)} are needed, above {limit}"
+        total = sum(status.st_size for _, status in self._all_files())
+        evicted = max(0, total + needed - self.limit)
+        try:
+            there = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+            free = shutil.disk_usage(there).free + evicted
+        except OSError as error:
+            return f"{self.folder} cannot be used: {error.strerror}"
+        if needed > free:
+            there_is = f"the disk of {self.folder} has {size_text(free)} free"
+            return f"{size_text(needed)} are needed, and {there_is}"
+        return ""
+
+    def make_room(self, needed: int) -> None:
+        """Remove the least recently used segments until so many bytes more are within the limit.
+
+        Segments of which this store's spaces were asked for a feature stay. Those that another
+        process uses may go: it has them open and reads on.
+        """
+        in_use = self._in_use()
+        files = self._all_files()
+        total = sum(status.st_size for _, status in files)
+        emptied = set()
+        for path, status in sorted(files, key=lambda file: (file[1].st_mtime_ns, file[0].name)):
+            if total + needed <= self.limit:
+                break
+            if is_segment(path) and path not in in_use and remove(path):
+                total -= status.st_size
+                emptied.add(path.parent)
+        for folder in emptied:
+            remove_if_empty(folder)
+
+    def spaces(self) -> list[SpaceInfo]:
+        """What is stored, last used first. Damaged files count with their bytes and no features."""
+        infos = []
+        for folder in self._folders():
+            if files := files_in(folder):
+                used = max(status.st_mtime for _, status in files)
+                infos.append(
+                    SpaceInfo(
+                        key=folder.name,
+                        description=_read_description(folder),
+                        features=sum(count_features(path) for path, _ in files if is_segment(path)),
+                        bytes=sum(status.st_size for _, status in files),
+                        last_used=datetime.fromtimestamp(used, timezone.utc),
+                    )
+                )
+        return sorted(infos, key=lambda info: (info.last_used, info.key), reverse=True)
+
+    def clear(self, keys: Sequence[str] | None = None) -> int:
+        """Remove the features of these spaces, or of all, but not what a run is just writing.
+
+        Args:
+            keys: as in ``SpaceInfo.key``.
+
+        Returns: bytes freed.
+        """
+        folders = [folder for folder in self._folders() if keys is None or folder.name in keys]
+        return sum(remove_features(folder) for folder in folders)
+
+    def _folders(self) -> list[Path]:
+        try:
+            found = sorted(self.folder.iterdir())
+        except OSError:
+            return []
+        return [path for path in found if re.fullmatch(r"[0-9a-f]{32}", path.name)]
+
+    def _all_files(self) -> list[tuple[Path, os.stat_result]]:
+        return [file for folder in self._folders() for file in files_in(folder)]
+
+    def _in_use(self) -> dict[Path, int]:
+        return {path: size for space in self._opened for path, size in space.in_use().items()}
+
+
+def key_of(description: Mapping[str, Any]) -> str:
+    """The key of the space with this description: 32 hex digits."""
+    text = json.dumps(description, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _read_description(folder: Path) -> Mapping[str, Any]:
+    try:
+        value = json.loads((folder / "space.json").read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

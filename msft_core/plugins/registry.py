@@ -1,0 +1,269 @@
+"""The plugins of one run or command: list them, resolve a component by name, call hooks.
+
+Every function of a plugin is registered behind a guard (``guard.py``), so that whatever it raises
+names the plugin and the hook. Nothing here imports MindSpore or NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import pluggy
+
+from msft_core import hookspecs
+from msft_core.errors import MsftError, PluginError, UsageError, first_line, suggest
+from msft_core.plugins import checks
+from msft_core.types import Component, Kind
+
+_MANY = 20
+
+
+class BrokenPlugin(Exception):
+    """Why a plugin cannot be used."""
+
+    def __init__(self, problem: str, hook: str = "") -> None:
+        super().__init__(problem)
+        self.hook = hook
+
+
+@dataclass(frozen=True)
+class PluginInfo:
+    """What ``msft plugins`` says of one plugin."""
+
+    name: str
+    version: str
+    origin: str
+    status: Literal["ok", "blocked", "broken"]
+    hooks: tuple[str, ...] = ()
+    components: tuple[Component, ...] = ()
+    problem: str = ""
+    given: bool = False
+    """Given to this run (``--plugin``, ``run(plugins=[...])``), so asked before the owner."""
+    location: str = ""
+    """Its module, or its file."""
+    warnings: tuple[str, ...] = ()
+    """What works, but should be mended: old names, slow loading."""
+    seconds: float = 0.0
+    """How long it took to load."""
+
+
+class Plugins:
+    """The plugins of one run or command, empty at first. See ``loading.load_plugins``."""
+
+    def __init__(self) -> None:
+        self._manager = pluggy.PluginManager("msft")
+        self._manager.add_hookspecs(hookspecs)
+        self._infos: dict[str, PluginInfo] = {}
+        self._owners: dict[tuple[Kind, str], str] = {}
+        self._contested: dict[tuple[Kind, str], str] = {}
+
+    # Filling
+
+    def marks_of(self, plugin: object, attribute: str) -> Mapping[str, Any] | None:
+        """What ``@hookimpl`` says of a function of a plugin; None where it is no hook."""
+        marks: Any = self._manager.parse_hookimpl_opts(plugin, attribute)
+        return marks
+
+    def note(self, info: PluginInfo) -> None:
+        """List a plugin that is blocked or broken."""
+        self._infos[info.name] = info
+
+    def register(self, info: PluginInfo, functions: Mapping[str, Callable[..., Any]]) -> None:
+        """Take a plugin in, with what it offers.
+
+        Args:
+            info: what is known of it so far.
+            functions: by the name of the hook, each behind its guard.
+
+        Raises:
+            BrokenPlugin: its list of components is wrong. It is not registered then.
+        """
+        plugin = _Guarded()
+        for hook, function in functions.items():
+            setattr(plugin, hook, function)
+        self._manager.register(plugin, info.name)
+        try:
+            components = self._components_of(plugin, info.name)
+        except BrokenPlugin:
+            self._manager.unregister(name=info.name)
+            raise
+        hooks = tuple(hook for hook in hookspecs.HOOK_NAMES if hook in functions)
+        self._infos[info.name] = replace(info, status="ok", hooks=hooks, components=components)
+
+    def _components_of(self, plugin: Any, name: str) -> tuple[Component, ...]:
+        hook = "list_components"
+        if not hasattr(plugin, hook):
+            return ()
+        try:
+            listed = plugin.list_components()
+        except MsftError as error:
+            cause = error.__cause__ or error
+            raise BrokenPlugin(f"{hook} raised {first_line(cause)}", hook) from error
+        if isinstance(listed, Iterable):
+            listed = tuple(listed)
+        if problem := checks.problem_of(hook, listed):
+            raise BrokenPlugin(f"{hook} {problem}", hook)
+        components: tuple[Component, ...] = listed
+        for component in components:
+            key = (component.kind, component.name)
+            if key in self._owners:
+                message = (
+                    f"{hook} claims the {component.kind} {component.name!r}, which plugin "
+                    f"{self._owners[key]!r} has already (--without {self._owners[key]} leaves "
+                    "that one out)"
+                )
+                self._contested[key] = name
+                raise BrokenPlugin(message, hook)
+        for component in components:
+            self._owners[component.kind, component.name] = name
+        return components
+
+    # Listing and resolving
+
+    @property
+    def infos(self) -> tuple[PluginInfo, ...]:
+        """Every plugin found, in the order of loading."""
+        return tuple(self._infos.values())
+
+    @property
+    def broken(self) -> tuple[PluginInfo, ...]:
+        """The plugins that cannot be used."""
+        return tuple(info for info in self._infos.values() if info.status == "broken")
+
+    def components(self, kind: Kind) -> dict[str, Component]:
+        """Every component of a kind by name."""
+        return {
+            component.name: component
+            for info in self._infos.values()
+            for component in info.components
+            if component.kind == kind
+        }
+
+    def component(self, kind: Kind, name: str) -> Component:
+        """Resolve a component by name.
+
+        Raises:
+            UsageError: there is none of that name, or two plugins claim it.
+        """
+        key = (kind, name)
+        if key in self._contested:
+            raise UsageError(
+                f"{kind} {name!r} is claimed by two plugins, {self._owners[key]!r} and "
+                f"{self._contested[key]!r} (hook list_components): block one with --without NAME."
+            )
+        components = self.components(kind)
+        if name in components:
+            return components[name]
+        message = f"no {kind} {name!r}.{suggest(name, components)}"
+        message += f" There are: {_some(sorted(components))}."
+        for info in self.broken:
+            message += f"\nPlugin {info.name!r} could not be loaded: {info.problem}"
+        raise UsageError(message)
+
+    def components_of(self, plugin: str) -> tuple[Component, ...]:
+        """What a plugin offers."""
+        return self._infos[plugin].components
+
+    def owner(self, kind: Kind, name: str) -> str:
+        """Name of the plugin that offers a component."""
+        return self._owners[kind, name]
+
+    # Calling
+
+    @contextmanager
+    def named_by_package(self) -> Iterator[None]:
+        """Whatever plugin an error names, name the package that it came with."""
+        try:
+            yield
+        except PluginError as error:
+            info = self._infos.get(error.plugin)
+            if info is not None and not info.given and not error.package:
+                error.package = info.origin
+            raise
+
+    def ask(self, hook: str, kind: Kind, name: str, **arguments: Any) -> tuple[Any, str, bool]:
+        """Ask for a component: the plugins given to this run, the last one first, then its owner.
+
+        Returns: the first answer that is not None, the plugin it came from, and whether that is
+        an override of the owner.
+
+        Raises:
+            PluginError: the hook raised, or nobody answered.
+        """
+        owner = self.owner(kind, name)
+        given = [info.name for info in self.infos if info.given and info.name != owner]
+        for plugin in [*reversed(given), owner]:
+            if hook in self._infos[plugin].hooks:
+                answer = self.call_one(hook, plugin, name=name, **arguments)
+                if answer is not None:
+                    return answer, plugin, plugin != owner
+        problem = f"gave no answer for the {kind} {name!r} that it lists"
+        if hook not in self._infos[owner].hooks:
+            problem = (
+                f"it lists the {kind} {name!r} and has no {hook}: is the name right, and marked?"
+            )
+        raise PluginError(owner, hook, problem)
+
+    def call_each(
+        self, hook: str, enabled: Callable[[Kind, str], bool], **arguments: Any
+    ) -> Iterator[tuple[str, Any]]:
+        """Call a hook of one plugin after another, in pluggy's order; give name and answer."""
+        for plugin in self.names_with(hook, enabled):
+            yield plugin, self.call_one(hook, plugin, **arguments)
+
+    def names_with(self, hook: str, enabled: Callable[[Kind, str], bool]) -> list[str]:
+        """Plugins that would be called, in order."""
+        return [name for name in self.order(hook) if self._switched_on(name, hook, enabled)]
+
+    def order(self, hook: str) -> list[str]:
+        """Plugins that implement a hook in the order they are called, switched on or not."""
+        if hook == "list_components":  # of each as it is loaded
+            return [info.name for info in self.infos if hook in info.hooks]
+        if hookspecs.HOOKS[hook].first_result:
+            having = [info for info in self.infos if hook in info.hooks]
+            given = [info.name for info in having if info.given]
+            return [*reversed(given), *(info.name for info in having if not info.given)]
+        return [i.plugin_name for i in reversed(getattr(self._manager.hook, hook).get_hookimpls())]
+
+    def mark(self, hook: str, plugin: str) -> str:
+        """``tryfirst``, ``trylast`` or nothing: where a plugin wants to be in the order."""
+        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+            if implementation.plugin_name == plugin:
+                marks = ("tryfirst", implementation.tryfirst), ("trylast", implementation.trylast)
+                return next((name for name, is_set in marks if is_set), "")
+        return ""
+
+    def call_one(self, hook: str, plugin: str, **arguments: Any) -> Any:
+        """Call a hook of one plugin, and check its result; None where it gives none.
+
+        Raises:
+            PluginError: the function raised, or its result breaks the contract.
+        """
+        others = [p for name, p in self._manager.list_name_plugin() if name != plugin]
+        results = self._manager.subset_hook_caller(hook, others)(**arguments)
+        if not results:
+            return None
+        if problem := checks.problem_of(hook, results[0], arguments):
+            raise PluginError(plugin, hook, problem)
+        return results[0]
+
+    def _switched_on(self, plugin: str, hook: str, enabled: Callable[[Kind, str], bool]) -> bool:
+        kind = hookspecs.HOOKS[hook].kind
+        if kind is None:
+            return True
+        ours = [c for c in self._infos[plugin].components if c.kind == kind]
+        return not ours or any(enabled(kind, c.name) for c in ours)
+
+
+class _Guarded:
+    """Stands for a plugin in pluggy: its hook functions, each behind a guard."""
+
+
+def _some(names: Sequence[str]) -> str:
+    """The names, or where they are many, how to see them."""
+    if len(names) <= _MANY:
+        return ", ".join(names) or "none"
+    return f"{', '.join(names[:_MANY])} and {len(names) - _MANY} more (msft plugins)"

@@ -1,0 +1,116 @@
+"""The checkpoints of a run: complete files, with all that prediction needs inside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from msft_core.errors import WeightsError
+from msft_core.files import write_atomically
+from msft_core.training.state import TrainState
+from msft_core.types import Preprocessing, Reporter
+from msft_core.weights import Checkpoint
+
+FORMAT = 2
+"""Of the metadata. 1, of msft 0.1 to 0.3.0, lacks the backbone's settings."""
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a checkpoint says of the classifier in it.
+
+    Args:
+        backbone: name of the component.
+        settings: of the backbone, as in the section ``backbone`` of a configuration.
+        dialect: where the backbone's weights came from.
+        strategy: name of the component that trained it.
+        classes: class names in label order.
+        preprocessing: of the images.
+        format: of the metadata.
+    """
+
+    backbone: str
+    dialect: str
+    strategy: str
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def to_metadata(self) -> dict[str, str]:
+        """As strings: a ``.ckpt`` keeps nothing else."""
+        return {
+            "msft": str(self.format),
+            "backbone": self.backbone,
+            "settings": json.dumps(self.settings, ensure_ascii=False),
+            "dialect": self.dialect,
+            "strategy": self.strategy,
+            "classes": json.dumps(self.classes, ensure_ascii=False),
+            "preprocessing": json.dumps(asdict(self.preprocessing)),
+        }
+
+
+def describe_checkpoint(checkpoint: Checkpoint, reporter: Reporter) -> CheckpointInfo:
+    """What a checkpoint of msft says of the classifier in it.
+
+    Args:
+        checkpoint: as ``weights.read_checkpoint`` gives it.
+        reporter: told where an older format lacks something, and what is assumed instead.
+
+    Raises:
+        WeightsError: it is of another program, of a newer msft, or damaged.
+    """
+    metadata, path = checkpoint.metadata, checkpoint.path
+    if "msft" not in metadata:
+        raise WeightsError(f"{path}: no checkpoint of msft; give the best.ckpt of a run")
+    try:
+        number = int(metadata["msft"])
+        if number > FORMAT:
+            raise WeightsError(
+                f"{path}: written by a newer msft (format {number}, this msft reads up to "
+                f"{FORMAT}): pip install --upgrade msft"
+            )
+        mean, std = (tuple(json.loads(metadata["preprocessing"])[key]) for key in ("mean", "std"))
+        preprocessing = {**json.loads(metadata["preprocessing"]), "mean": mean, "std": std}
+        info = CheckpointInfo(
+            backbone=metadata["backbone"],
+            settings=json.loads(metadata.get("settings", "{}")),
+            dialect=metadata["dialect"],
+            strategy=metadata["strategy"],
+            classes=tuple(json.loads(metadata["classes"])),
+            preprocessing=Preprocessing(**preprocessing),
+            format=number,
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise WeightsError(f"{path}: its metadata is damaged ({error!r})") from error
+    if "settings" not in metadata:
+        reporter.info(
+            f"{path} was written by msft 0.3.0 or older, which did not keep the backbone's "
+            f"settings: the defaults of {info.backbone} are used."
+        )
+    return info
+
+
+def save_checkpoint(path: Path, state: TrainState, info: CheckpointInfo) -> Path:
+    """Write every parameter of the network into a ``.ckpt``, atomically."""
+    import mindspore as ms
+
+    values = [{"name": n, "data": p} for n, p in sorted(state.parameters.items())]
+    return write_atomically(
+        path,
+        lambda temporary: ms.save_checkpoint(
+            values, str(temporary), append_dict=info.to_metadata()
+        ),
+    )
+
+
+def load_parameters(path: Path, state: TrainState) -> None:
+    """Take the values of a checkpoint that ``save_checkpoint`` wrote for this network."""
+    import mindspore as ms
+
+    saved = ms.load_checkpoint(str(path))
+    for name, parameter in state.parameters.items():
+        parameter.set_data(saved[name].value())

@@ -1,0 +1,296 @@
+"""A run as its callbacks see it: ``msft_core.types.Run``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from msft_core.config import RunConfig
+from msft_core.data import views
+from msft_core.data.pipeline import Batch, Use
+from msft_core.errors import MsftError, PluginError
+from msft_core.features.feed import Feed
+from msft_core.plugins.registry import Plugins
+from msft_core.runs.checkpoints import CheckpointInfo, load_parameters, save_checkpoint
+from msft_core.runs.folder import RunFolder
+from msft_core.system.interrupts import Interrupts
+from msft_core.training.losses import mean_loss, softmax
+from msft_core.training.trainer import Trainer
+from msft_core.types import (
+    Array,
+    Best,
+    DatasetSplits,
+    EpochRecord,
+    ImageBatch,
+    Kind,
+    Predictions,
+    Reporter,
+)
+
+if TYPE_CHECKING:
+    from msft_core.types import Run
+
+
+class LiveRun:
+    """Implements ``msft_core.types.Run``, whose docstrings say what each member does.
+
+    Args:
+        config: resolved.
+        run_folder: already under its final name.
+        splits: checked.
+        trainer: holds the train state.
+        feed: batches for each use.
+        plugins: whose hooks are called.
+        reporter: for progress of an evaluation.
+        interrupts: held back during a write.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: RunConfig,
+        run_folder: RunFolder,
+        splits: DatasetSplits,
+        trainer: Trainer,
+        feed: Feed,
+        plugins: Plugins,
+        reporter: Reporter,
+        interrupts: Interrupts,
+    ) -> None:
+        self.config, self.splits, self.backbone = config, splits, trainer.backbone
+        self.reporter, self.trainer, self.feed = reporter, trainer, feed
+        self.state = trainer.state
+        self._run_folder, self._plugins, self._interrupts = run_folder, plugins, interrupts
+        self._extra: dict[str, float] = {}
+        self._evaluated: dict[str, Mapping[str, float]] = {}
+        self._predicted: dict[str, tuple[Predictions, float]] = {}
+
+    # What callbacks use
+
+    @property
+    def folder(self) -> Path:
+        """See ``Run``."""
+        return self._run_folder.path
+
+    @property
+    def history(self) -> Sequence[EpochRecord]:
+        """See ``Run``."""
+        return tuple(self.state.history)
+
+    @property
+    def best(self) -> Best | None:
+        """See ``Run``."""
+        return self.state.best
+
+    @best.setter
+    def best(self, best: Best | None) -> None:
+        self.state.best = best
+
+    def settings(self, kind: Kind, name: str) -> Any:
+        """See ``Run``."""
+        try:
+            return self.config.settings(kind, name)
+        except (AttributeError, KeyError):
+            raise ValueError(f"settings: there is no {kind} {name!r}") from None
+
+    def evaluate(self, split: str = "val") -> Mapping[str, float]:
+        """See ``Run``."""
+        if split not in self._evaluated:
+            predictions, loss = self._predict(split)
+            figures = {"loss": loss}
+            givers = {"loss": "the core"}
+            hook = "compute_metrics"
+            results = self._plugins.call_each(hook, self.config.enabled, predictions=predictions)
+            for plugin, result in results:
+                for name, value in result.items():
+                    if name in givers:
+                        raise PluginError(plugin, hook, f"{givers[name]} gives {name!r} already")
+                    figures[name], givers[name] = float(value), f"plugin {plugin!r}"
+            # All plugins are given the same, so none may change it.
+            self._evaluated[split] = MappingProxyType(figures)
+        return self._evaluated[split]
+
+    def predictions(self, split: str = "val") -> Predictions:
+        """See ``Run``."""
+        return self._predict(split)[0]
+
+    def images(self, split: str, count: int) -> ImageBatch:
+        """See ``Run``."""
+        table = self._table(split)
+        if split == "train":
+            batches = self.feed.images(Use.TRAINING).epoch(1)
+            return self._collect(table, batches, count)
+        # Evenly spaced, since a split is sorted by class.
+        count = min(count, len(table.ids))
+        indices = np.unique(np.linspace(0, len(table.ids) - 1, count).round())
+        return self.read_images(split, [table.ids[int(index)] for index in indices])
+
+    def read_images(self, split: str, ids: Sequence[str]) -> ImageBatch:
+        """See ``Run``."""
+        table = self._table(split)
+        index_of = {name: index for index, name in enumerate(table.ids)}
+        if unknown := [name for name in ids if name not in index_of]:
+            raise ValueError(f"read_images: {split} has no image {unknown[0]!r}")
+        indices = [index_of[name] for name in ids]
+        pixels = [
+            views.evaluation_view(table.read(i), self.backbone.preprocessing) for i in indices
+        ]
+        size = self.backbone.preprocessing.size
+        return ImageBatch(
+            np.stack(pixels) if pixels else np.zeros((0, size, size, 3), np.uint8),
+            np.asarray([table.labels[index] for index in indices], np.int64),
+            tuple(ids),
+        )
+
+    def save_checkpoint(self, path: Path) -> Path:
+        """See ``Run``."""
+        with self._interrupts.held():
+            return save_checkpoint(Path(path), self.state, self._about())
+
+    def set_best(self, path: Path, epoch: int, value: float, metric: str) -> None:
+        """See ``Run``."""
+        if not Path(path).is_file():
+            raise ValueError(f"set_best: there is no file {path}")
+        self.state.best = Best(Path(path), epoch, float(value), metric)
+
+    def record(self, name: str, value: float) -> None:
+        """See ``Run``."""
+        if name in _OF_THE_CORE:
+            raise ValueError(f"record: {name!r} is the core's own, choose another name")
+        self._extra[name] = float(value)
+
+    def stop(self, reason: str) -> None:
+        """See ``Run``."""
+        if not reason:
+            raise ValueError("stop: give a reason, which the output shows")
+        self.state.stop_reason = reason
+
+    # What the engine uses
+
+    def call(self, hook: str, **arguments: Any) -> None:
+        """Call a hook of every plugin; the first that raises ends it."""
+        for _ in self._plugins.call_each(hook, self.config.enabled, run=self, **arguments):
+            pass
+
+    def call_guarded(self, hook: str, **arguments: Any) -> Iterator[MsftError]:
+        """Call a hook of every plugin, whatever any of them raises; give what was raised."""
+        for plugin in self._plugins.names_with(hook, self.config.enabled):
+            try:
+                self._plugins.call_one(hook, plugin, run=self, **arguments)
+            except MsftError as error:
+                yield error
+
+    def reload_best(self) -> None:
+        """Put the best checkpoint's values into the network."""
+        assert self.best is not None
+        load_parameters(self.best.path, self.state)
+        self.feed.refresh()
+        self.forget()
+
+    def begin_epoch_end(self, record: EpochRecord) -> None:
+        """The weights have changed: forget what was computed, and note the epoch."""
+        self.forget()
+        self._extra = {}
+        self.state.history.append(record)
+
+    def finish_epoch_end(self) -> EpochRecord:
+        """Complete the epoch's record with what callbacks evaluated and recorded, and write it."""
+        history = self.state.history
+        last = history[-1] = replace(
+            history[-1], val=dict(self._evaluated.get("val", {})), extra=dict(self._extra)
+        )
+        with self._interrupts.held():
+            self._run_folder.write_lines("metrics.jsonl", (_line(r) for r in history))
+        return last
+
+    def forget(self) -> None:
+        """Drop what was computed with other weights."""
+        self._evaluated, self._predicted = {}, {}
+
+    def _predict(self, split: str) -> tuple[Predictions, float]:
+        if split not in self._predicted:
+            table, size = self._table(split), self.config.training.batch_size
+            use = Use.VALIDATION if split == "val" else Use.EVALUATING_TRAIN
+            epoch = max(1, len(self.state.history))
+            with self._interrupts.held():
+                self.feed.prepare(use, epoch, self._interrupts.check)
+            pipeline = self.feed.pipeline(use)
+            indices, logits = [], []
+            total = min(pipeline.steps() * size, len(table.ids))
+            progress = self.reporter.progress(f"evaluating {split}", total, "images")
+            with self._interrupts.held(), progress as advance:
+                for batch, of_batch in self.trainer.logits(pipeline.epoch(epoch), size):
+                    indices.append(batch.indices)
+                    logits.append(of_batch)
+                    advance(len(batch.indices))
+                    self._interrupts.check()
+            self._predicted[split] = self._join(
+                table, np.concatenate(indices), np.concatenate(logits)
+            )
+        return self._predicted[split]
+
+    def _join(self, table: Any, indices: Array, logits: Array) -> tuple[Predictions, float]:
+        labels = np.asarray(table.labels, np.int64)[indices]
+        ids = tuple(table.ids[int(index)] for index in indices)
+        predictions = Predictions(ids, labels, softmax(logits), self.splits.classes)
+        loss = mean_loss(logits, labels)
+        # All plugins are given the same, so none may change it.
+        for array in (predictions.labels, predictions.probabilities):
+            array.flags.writeable = False
+        return predictions, loss
+
+    def _table(self, split: str) -> Any:
+        if split not in ("train", "val"):
+            raise ValueError(f"there is no split {split!r}: 'train' or 'val'")
+        return getattr(self.splits, split)
+
+    def _collect(self, table: Any, batches: Iterator[Batch], count: int) -> ImageBatch:
+        pixels, indices = [], []
+        for batch in batches:
+            pixels.append(views.denormalise(batch.inputs, self.backbone.preprocessing))
+            indices.append(batch.indices)
+            if sum(map(len, indices)) >= count:
+                break
+        kept = np.concatenate(indices)[:count]
+        return ImageBatch(
+            np.concatenate(pixels)[:count],
+            np.asarray(table.labels, np.int64)[kept],
+            tuple(table.ids[int(index)] for index in kept),
+        )
+
+    def _about(self) -> CheckpointInfo:
+        return CheckpointInfo(
+            backbone=self.config.backbone.name,
+            settings=self.config.to_mapping()["backbone"],
+            dialect=self.backbone.dialect,
+            strategy=self.config.strategy.name,
+            classes=self.splits.classes,
+            preprocessing=self.backbone.preprocessing,
+        )
+
+
+_OF_THE_CORE = ("epoch", "train", "val", "learning_rate", "seconds", "step_ms")
+"""Keys of a line of ``metrics.jsonl``."""
+
+
+def _line(record: EpochRecord) -> dict[str, Any]:
+    line: dict[str, Any] = {"epoch": record.epoch, "train": dict(record.train)}
+    if record.val:
+        line["val"] = dict(record.val)
+    line |= {
+        "learning_rate": record.learning_rate,
+        "seconds": round(record.seconds, 3),
+        "step_ms": round(record.step_ms, 3),
+    }
+    return line | dict(record.extra)
+
+
+if TYPE_CHECKING:
+
+    def _is_a_run(run: LiveRun) -> Run:
+        return run

@@ -1,0 +1,22 @@
+"""What is computed of logits on the host: the loss and the probabilities. NumPy only."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from msft_core.types import Array
+
+
+def mean_loss(logits: Array, labels: Array) -> float:
+    """Mean cross-entropy of logits, float (N, K), with the true classes, int (N,), in nats."""
+    values = logits.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # infinite logits give nan, which the caller looks for
+        shifted = values - values.max(axis=1, keepdims=True)
+        of_truth = shifted[np.arange(len(labels)), labels]
+        return float((np.log(np.exp(shifted).sum(axis=1)) - of_truth).mean())
+
+
+def softmax(logits: Array) -> Array:
+    """float32 (N, K), rows sum to 1."""
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), np.float32)

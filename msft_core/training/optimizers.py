@@ -1,0 +1,59 @@
+"""From a strategy's ``OptimizerSpec`` to MindSpore's optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import mindspore as ms
+from mindspore import nn
+
+from msft_core.types import Trainable
+
+# What an optimizer keeps beside a slot for each parameter. Rates and momentum come from the spec.
+_STEP_COUNTS = frozenset({"global_step", "beta1_power", "beta2_power"})
+
+
+def make_optimizer(
+    trainable: Trainable,
+    parameters: Mapping[str, ms.Parameter],
+    rates: Sequence[float],
+    old: Any = None,
+) -> Any:
+    """An optimizer of the parameters that train.
+
+    Args:
+        trainable: names, rate factors and weight decay of each group; the optimizer's name.
+        parameters: of the network, by name.
+        rates: the learning rate of each step of the run, before a group's rate factor.
+        old: the optimizer so far, whose slots are kept for parameters that go on training.
+    """
+    spec = trainable.optimizer
+    rates = list(rates)
+    groups = []
+    for group in trainable.groups:
+        decay = spec.weight_decay if group.weight_decay is None else group.weight_decay
+        decay, factor = float(decay), float(group.rate_factor)  # MindSpore takes no other type
+        own_rates = [rate * factor for rate in rates]
+        for decays, weight_decay in ((True, decay), (False, 0.0)):
+            members = [
+                parameters[name] for name in group.names if (parameters[name].ndim > 1) == decays
+            ]
+            if members:
+                groups.append({"params": members, "lr": own_rates, "weight_decay": weight_decay})
+    optimizer = (
+        nn.Momentum(groups, learning_rate=rates, momentum=float(spec.momentum))
+        if spec.name == "momentum"
+        else nn.Adam(groups, learning_rate=rates)
+    )
+    if old is not None:
+        _take_over(optimizer, old, trainable.names)
+    return optimizer
+
+
+def _take_over(optimizer: Any, old: Any, trained: frozenset[str]) -> None:
+    slots, before = optimizer.parameters_dict(), old.parameters_dict()
+    endings = tuple(f".{name}" for name in trained)
+    for name in _STEP_COUNTS.union(slot for slot in slots if slot.endswith(endings)):
+        if name in slots and name in before:
+            slots[name].set_data(before[name].value())

@@ -1,0 +1,47 @@
+"""The train state: the one object that all further training depends on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import mindspore as ms
+
+from msft_core.types import Backbone, Best, EpochRecord, Trainable
+
+
+@dataclass(eq=False)
+class TrainState:
+    """Everything that must survive for training to go on as if it had never stopped.
+
+    Made once a run, changed by each epoch. The order of images, their views and the shape of the
+    learning rate follow from ``seed``, ``epoch`` and ``step``, so nothing else is remembered.
+
+    Args:
+        backbone: its parameters are the network's.
+        seed: of the run.
+        trainable: what trains, as the strategy said last.
+        optimizer: keeps a slot for each parameter that trains, and its place in the schedule.
+        epoch: epochs that finished.
+        step: training steps that were done, in all epochs.
+        history: a record for each epoch that finished.
+        best: the best checkpoint so far.
+        stop_reason: why training ends before its last epoch; empty where it does not.
+    """
+
+    backbone: Backbone
+    seed: int = 0
+    trainable: Trainable | None = None
+    optimizer: Any = None
+    epoch: int = 0
+    step: int = 0
+    history: list[EpochRecord] = field(default_factory=list)
+    best: Best | None = None
+    stop_reason: str = ""
+
+    def __post_init__(self) -> None:
+        cells = [*(stage.cell for stage in self.backbone.stages), self.backbone.head]
+        self.parameters: dict[str, ms.Parameter] = {
+            parameter.name: parameter for cell in cells for parameter in cell.get_parameters()
+        }
+        """Of stages and head, moving statistics included, by name."""

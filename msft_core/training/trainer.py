@@ -1,0 +1,231 @@
+"""Trains and evaluates a network, batch by batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+
+from msft_core.data.pipeline import Batch, Pipeline
+from msft_core.errors import PluginError, TrainingError, blaming
+from msft_core.stages import Chain
+from msft_core.system.device import Runtime
+from msft_core.training.compilation import compiled_or_eager, in_graph_mode, padded
+from msft_core.training.losses import mean_loss
+from msft_core.training.optimizers import make_optimizer
+from msft_core.training.schedules import Schedule
+from msft_core.training.state import TrainState
+from msft_core.training.step import Network, Step, cells_in_evaluation_mode
+from msft_core.types import Array, Trainable
+
+_DOES_NOT_RUN = "the network does not run: "
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What an epoch of training gave: mean loss over its images, steps done, last rate."""
+
+    loss: float
+    steps: int
+    learning_rate: float
+
+
+class Trainer:
+    """Trains and evaluates the network of a train state.
+
+    Args:
+        state: changed by training.
+        plugin: which plugin made the backbone, for messages.
+        num_classes: outputs expected of the head.
+        runtime: graph or PyNative, sink mode.
+        say: prints a line for the user.
+    """
+
+    def __init__(
+        self,
+        state: TrainState,
+        plugin: str,
+        num_classes: int,
+        runtime: Runtime,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.state, self.plugin = state, plugin
+        self.backbone = state.backbone
+        self._num_classes, self._runtime, self._say = num_classes, runtime, say
+        self.network = Network([*(s.cell for s in self.backbone.stages), self.backbone.head])
+        self.frozen_stages = 0
+        """How many leading stages are frozen: for one image they give the same all the time."""
+        self._skipped = 0
+        self._rates: list[float] = []
+        self._step: Callable[..., Any] | None = None
+        self._forward: Callable[..., Any] | None = None
+
+    # What trains
+
+    def select(self, trainable: Trainable, steps_per_epoch: int, epochs: int) -> None:
+        """Freeze every parameter that is not selected, and make optimizer and step anew.
+
+        Optimizer slots of parameters that go on training are kept.
+
+        Args:
+            trainable: a strategy's result.
+            steps_per_epoch: training steps an epoch.
+            epochs: of the whole run.
+        """
+        state = self.state
+        for name, parameter in state.parameters.items():
+            parameter.requires_grad = name in trainable.names
+        # With `batch` every stage runs in training mode, so none gives the same all the time.
+        frozen = trainable.batch_norm == "frozen_eval"
+        self.network.frozen = (
+            tuple(cells_in_evaluation_mode(self.backbone, trainable.names)) if frozen else ()
+        )
+        self.frozen_stages = self._first_that_trains() if frozen else 0
+        self.skip_stages(0)
+        self._rates = Schedule(trainable.optimizer, steps_per_epoch, epochs).rates()
+        state.optimizer = make_optimizer(trainable, state.parameters, self._rates, state.optimizer)
+        state.trainable = trainable
+
+    def _first_that_trains(self) -> int:
+        """Index into the stages; their number where only the head trains."""
+        trains = (
+            any(p.requires_grad for p in part.get_parameters()) for part in self.network.parts
+        )
+        return list(trains).index(True)
+
+    def skip_stages(self, count: int) -> None:
+        """Say what batches hold: images (0), or the outputs of so many leading stages for them."""
+        self._skipped, self._step, self._forward = count, None, None
+
+    def prefix(self, stages: int) -> Chain:
+        """The first so many stages as one Cell in evaluation mode."""
+        chain = Chain([stage.cell for stage in self.backbone.stages[:stages]])
+        chain.set_train(False)
+        return chain
+
+    # Compiling
+
+    def _make_step(self) -> Callable[..., Any]:
+        parts, cut = list(self.network.parts), self._first_that_trains()
+        step = Step(Chain(parts[self._skipped : cut]), Chain(parts[cut:]), self.state.optimizer)
+        if self._sinks:
+            return step.construct  # data_sink compiles it
+        if self._runtime.graph:
+            return partial(in_graph_mode, step)
+        if self._runtime.may_compile:
+            return compiled_or_eager(partial(in_graph_mode, step), step.construct, self._say)
+        return step.construct
+
+    def _make_forward(self) -> Callable[..., Any]:
+        network = Chain(list(self.network.parts)[self._skipped :])
+        if self._runtime.graph:
+            return ms.jit(network.construct)
+        if self._evaluates_in_graph:
+            return compiled_or_eager(ms.jit(network.construct), network, self._say)
+        return network
+
+    @property
+    def _sinks(self) -> bool:
+        return self._runtime.sink and self._skipped == 0
+
+    @property
+    def _evaluates_in_graph(self) -> bool:
+        """On a CPU that pays for the head alone: a whole network is as fast in PyNative."""
+        only_head = self._skipped == len(self.backbone.stages)
+        return self._runtime.graph or (self._runtime.may_compile and only_head)
+
+    # Training and evaluating
+
+    def train_epoch(
+        self, pipeline: Pipeline, epoch: int, between_steps: Callable[[], None]
+    ) -> EpochResult:
+        """One pass over the training images.
+
+        Args:
+            pipeline: the batches.
+            epoch: from 1.
+            between_steps: called after each step; what it raises ends the epoch.
+
+        Raises:
+            TrainingError: the loss is not a number.
+        """
+        assert self.state.optimizer is not None, "select() comes first"
+        self.network.set_train(True)
+        if self._step is None:
+            self._step = self._make_step()
+        if self._sinks:
+            return self._train_epoch_sunk(pipeline, epoch)
+        total, count, steps = 0.0, 0, 0
+        for batch in pipeline.epoch(epoch):
+            with blaming(self.plugin, "build_backbone", _DOES_NOT_RUN):
+                output = self._step(ms.Tensor(batch.inputs), ms.Tensor(batch.labels))[1]
+            logits = self._checked(output.asnumpy(), len(batch.labels))
+            # Not the step's own loss: on a CPU its last bit varies from call to call, though the
+            # logits and the gradients do not.
+            loss = mean_loss(logits, batch.labels)
+            steps += 1
+            self.state.step += 1
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"the loss is {loss} at step {steps} of epoch {epoch}. "
+                    "Try a smaller learning rate (--lr)."
+                )
+            total += loss * len(batch.labels)
+            count += len(batch.labels)
+            between_steps()
+        self.state.epoch = epoch
+        return EpochResult(total / count, steps, self._rate_after(epoch, steps))
+
+    def _train_epoch_sunk(self, pipeline: Any, epoch: int) -> EpochResult:
+        # One call feeds and runs the whole epoch on the device; it gives the last step's loss.
+        steps = pipeline.steps()
+        dataset = pipeline.dataset(epoch).project(["image", "label"])
+        loss = float(ms.data_sink(self._step, dataset, sink_size=steps)()[0].asnumpy())
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss} at the end of epoch {epoch}. "
+                "Try a smaller learning rate (--lr)."
+            )
+        self.state.step += steps
+        self.state.epoch = epoch
+        return EpochResult(loss, steps, self._rate_after(epoch, steps))
+
+    def _rate_after(self, epoch: int, steps: int) -> float:
+        return self._rates[min(epoch * steps, len(self._rates)) - 1]
+
+    def logits(self, batches: Iterable[Batch], batch_size: int) -> Iterator[tuple[Batch, Array]]:
+        """The network's logits in evaluation mode: each batch with its own, float32 (N, K).
+
+        Args:
+            batches: of images, or of what ``skip_stages`` said.
+            batch_size: of all but the last; a graph is compiled for one shape, so the last is
+                padded to it there.
+
+        Raises:
+            PluginError: the head gives another shape.
+        """
+        self.network.set_train(False)
+        if self._forward is None:
+            self._forward = self._make_forward()
+        for batch in batches:
+            inputs, count = batch.inputs, len(batch.labels)
+            if self._evaluates_in_graph:
+                inputs = padded(inputs, batch_size)
+            with blaming(self.plugin, "build_backbone", _DOES_NOT_RUN):
+                logits = self._forward(ms.Tensor(inputs)).asnumpy().astype(np.float32)[:count]
+            yield batch, self._checked(logits, count)
+
+    def _checked(self, logits: Array, count: int) -> Array:
+        if logits.shape != (count, self._num_classes):
+            raise PluginError(
+                self.plugin,
+                "build_backbone",
+                f"the network gives {logits.shape} for {count} images and "
+                f"{self._num_classes} classes",
+            )
+        return logits

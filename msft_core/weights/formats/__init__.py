@@ -1,0 +1,26 @@
+"""Readers of the files that hold weights, a module for each format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msft_core.errors import WeightsError
+
+Content = tuple[dict[str, NDArray[Any]], dict[str, str]]
+
+
+def widen(bits: NDArray[Any]) -> NDArray[Any]:
+    """Turn bfloat16, given as uint16, into float32: the upper half of its bits."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def shaped(flat: NDArray[Any], shape: Sequence[Any]) -> NDArray[Any]:
+    """Give data the shape that a file names, which may be wrong."""
+    # To NumPy -1 means "what is left".
+    if not all(type(length) is int and length >= 0 for length in shape):
+        raise WeightsError("a tensor with a shape that is none; download or copy the file again")
+    return flat.reshape(tuple(shape))

@@ -1,0 +1,71 @@
+"""MindSpore's ``.ckpt``."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msft_core.errors import WeightsError
+from msft_core.weights.formats import Content, shaped, widen
+
+_TYPES = {
+    "Float64": "<f8",
+    "Float32": "<f4",
+    "Float16": "<f2",
+    "BFloat16": "<u2",
+    "Int64": "<i8",
+    "Int32": "<i4",
+    "Int16": "<i2",
+    "Int8": "i1",
+    "UInt64": "<u8",
+    "UInt32": "<u4",
+    "UInt16": "<u2",
+    "UInt8": "u1",
+    "Bool": "?",
+}
+
+
+def read(path: Path) -> Content:
+    """Arrays by name, and the strings beside them. A broken file may raise anything."""
+    # Not by `mindspore.load_checkpoint`: it refuses other suffixes, logs what it raises, and
+    # trusts the shape in the file, so that a wrong one reads beyond the data (2.10.0).
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from mindspore.train.checkpoint_pb2 import Checkpoint as Message
+
+    content = path.read_bytes()
+    if content[-17:-10] == b"crc_num":
+        if zlib.crc32(content[:-17]) != int.from_bytes(content[-10:], "big"):
+            raise WeightsError("damaged, its check sum does not fit; download or copy it again")
+        content = content[:-17]
+    message = Message()
+    try:
+        message.ParseFromString(content)
+    except DecodeError:
+        raise WeightsError(
+            "damaged, cut short, or not a checkpoint of MindSpore; download or copy it again"
+        ) from None
+    slices: dict[str, list[Any]] = {}
+    for value in message.value:
+        if not value.HasField("tensor"):
+            raise WeightsError(f"{value.tag} is a hash table, which is not read")
+        slices.setdefault(value.tag, []).append(value.tensor)
+    arrays: dict[str, NDArray[Any]] = {}
+    metadata: dict[str, str] = {}
+    for name, parts in slices.items():
+        # A large tensor is saved in slices, each with the shape of the whole.
+        data = b"".join(part.tensor_content for part in parts)
+        kind, shape = parts[0].tensor_type, tuple(parts[0].dims)
+        if kind == "str":
+            metadata[name] = data.decode("utf-32-le").rstrip("\0")
+            continue
+        if kind not in _TYPES:
+            raise WeightsError(f"{name} has type {kind}, which is not read")
+        array = np.frombuffer(data, _TYPES[kind])
+        if shape == (0,):  # how older versions write a scalar
+            shape = ()
+        arrays[name] = shaped(widen(array) if kind == "BFloat16" else array, shape)
+    return arrays, metadata

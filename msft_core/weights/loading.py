@@ -1,0 +1,122 @@
+"""From arrays by name to the parameters of a network; every one is accounted for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msft_core.errors import WeightsError
+
+if TYPE_CHECKING:
+    from mindspore import nn
+
+    from msft_core.types import Reporter
+
+BOOKKEEPING_PREFIXES = ("moments.", "adam_m.", "adam_v.", "ema.")
+"""Names that begin so belong to an optimizer or to a moving average of the weights."""
+
+BOOKKEEPING_NAMES = ("global_step", "learning_rate", "momentum", "epoch_num", "step_num")
+"""Numbers that training leaves in a checkpoint beside the weights."""
+
+_SHOWN = 3
+
+
+def drop_bookkeeping(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Leave out what belongs to the optimizer and to the training loop.
+
+    Those are ``num_batches_tracked``, names in ``BOOKKEEPING_NAMES`` and names that begin as in
+    ``BOOKKEEPING_PREFIXES``.
+    """
+    return {
+        name: array
+        for name, array in arrays.items()
+        if not name.startswith(BOOKKEEPING_PREFIXES)
+        and name not in BOOKKEEPING_NAMES
+        and name.rpartition(".")[2] != "num_batches_tracked"
+    }
+
+
+def load_into(
+    cells: Iterable[nn.Cell],
+    arrays: Mapping[str, NDArray[Any]],
+    *,
+    source: str,
+    reporter: Reporter,
+    rename: Callable[[str], str] = str,
+    reset: Collection[str] = (),
+) -> None:
+    """Copy a checkpoint into a network; every array and every parameter is accounted for.
+
+    Args:
+        cells: all stages and the head, so all parameters, moving statistics included.
+        arrays: by the file's names, without bookkeeping (``drop_bookkeeping``).
+        source: the file, for messages.
+        reporter: told of each array that is left out.
+        rename: from the file's name of an array to the network's name of the parameter.
+        reset: parameters that keep the values they have, whether or not the file has them: the
+            new head's.
+
+    Raises: WeightsError where names or shapes do not match exactly, apart from ``reset``. The
+    network is unchanged then. Values are copied exactly; other float types become float32.
+    """
+    from mindspore import Tensor
+
+    parameters = {
+        parameter.name: parameter for cell in cells for parameter in cell.get_parameters()
+    }
+    names = {key: rename(key) for key in arrays}
+    wanted = {name for name in parameters if name not in reset}
+    given = {name: key for key, name in names.items() if name not in reset}
+    if len(given) < sum(name not in reset for name in names.values()):
+        twice = [key for key, name in names.items() if given.get(name, key) != key]
+        raise WeightsError(f"{source}: two arrays for one parameter: {_shorten(twice)}")
+    missing = [name for name in parameters if name in wanted and name not in given]
+    surplus = [key for name, key in given.items() if name not in wanted]
+    if missing or surplus:
+        raise WeightsError(
+            f"{source}: does not fit the network. Missing in the file: {_shorten(missing)}; "
+            f"unknown to the network: {_shorten(surplus)}."
+        )
+    wrong = [
+        f"{key} {arrays[key].shape} instead of {tuple(parameters[name].shape)}"
+        for name, key in given.items()
+        if arrays[key].shape != tuple(parameters[name].shape)
+    ]
+    if wrong:
+        raise WeightsError(f"{source}: shapes do not fit the network: {_shorten(wrong)}.")
+    for key, name in names.items():
+        if name in reset:
+            reporter.info(f"Delete parameter from checkpoint: {key}")
+    for name, key in given.items():
+        # A copy: the parameter must not share memory with the caller's array.
+        parameters[name].set_data(Tensor(np.array(arrays[key], dtype=np.float32)))
+
+
+def draw_head(
+    num_classes: int, features: int, seed: int, *, std: float = 0.01
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Draw the weights of a new classification layer; a function of its arguments alone.
+
+    Small weights make the first answers nearly even over the classes, so that the first gradients
+    say something about the images and not about the draw.
+
+    Args:
+        num_classes: outputs.
+        features: inputs.
+        seed: of the run.
+        std: of the normal distribution the weights are drawn from.
+
+    Returns: weight float32 (num_classes, features) and bias float32 (num_classes,), which is zero.
+    """
+    weight = np.random.default_rng(seed).normal(0.0, std, (num_classes, features))
+    return weight.astype(np.float32), np.zeros(num_classes, np.float32)
+
+
+def _shorten(names: Sequence[str]) -> str:
+    if not names:
+        return "nothing"
+    shown = ", ".join(names[:_SHOWN])
+    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mindspore import Tensor, nn, ops
+import mindspore
+from mindspore import Parameter, Tensor, dtype, nn, ops
 
 from msft_core.types import MOVING_STATISTICS as MOVING_STATISTICS
 from msft_core.weights import draw_head
@@ -35,10 +36,17 @@ class Chain(nn.Cell):
 
 
 class Dropout(nn.Cell):
-    """As ``nn.Dropout``, but with one seed the same mask in each run.
+    """As ``nn.Dropout``, but each mask is a function of where it is used, so that it comes back.
+
+    In a run of msft a mask follows from (seed of the run, training step, layer, place of the image
+    in the batch, place of the value in the image), whatever ran before. Used alone, the cell counts
+    its own calls instead of steps, and takes the seed of ``mindspore.set_seed``.
 
     On a CPU the masks of ``nn.Dropout`` (MindSpore 2.10) depend on how its kernel shares the work
-    among threads, which it tunes by the clock; those of ``ops.rand_like`` do not.
+    among threads, and those of ``ops.rand_like`` on how often a graph ran since it was compiled.
+
+    The mask is a hash in int32 arithmetic: two rounds of a 32-bit mixing function of the kind that
+    C. Wellons describes (https://nullprogram.com/blog/2018/07/31/), with his constants.
 
     Args:
         p: probability of dropping a value, 0 to 1, 1 excluded.
@@ -47,12 +55,62 @@ class Dropout(nn.Cell):
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
+        self._threshold = round(p * (1 << 24))
+        self._factors = (_as_int32(_FACTORS[0]), _as_int32(_FACTORS[1]))
+        self.drive(None, mindspore.get_seed() or 0, 0)
+
+    def drive(self, clock: Parameter | None, seed: int, layer: int) -> None:
+        """Say where masks come from.
+
+        Args:
+            clock: int32 scalar, the number of the training step, which its owner advances; None
+                for a count of this cell's own calls.
+            seed: of the run.
+            layer: tells the dropout layers of a network apart.
+        """
+        self._counts_calls = clock is None
+        if clock is None:
+            clock = Parameter(Tensor(0, dtype.int32), name="calls", requires_grad=False)
+        # Not registered as a parameter of the network: it is in no checkpoint and no list of names.
+        object.__setattr__(self, "_clock", clock)
+        self._key = _as_int32(_mixed(_mixed(seed & 0xFFFFFFFF) + layer))
 
     def construct(self, x: Tensor) -> Tensor:
         """A tensor of any shape to one of the same."""
         if not self.training:
             return x
-        return x * (ops.rand_like(x) >= self.p) / (1 - self.p)
+        step = self._mix(self._clock + self._key)
+        place = ops.arange(x.size).astype(dtype.int32)
+        bits = self._mix(ops.bitwise_xor(self._mix(place + step), step))
+        drawn = ops.bitwise_and(ops.bitwise_right_shift(bits, 8), 0xFFFFFF)
+        if self._counts_calls:
+            ops.assign_add(self._clock, 1)
+        return x * (drawn >= self._threshold).reshape(x.shape) / (1 - self.p)
+
+    def _mix(self, x: Tensor) -> Tensor:
+        """See ``_mixed``. A right shift of a negative int32 copies its sign: the mask cuts it."""
+        x = ops.bitwise_xor(x, ops.bitwise_and(ops.bitwise_right_shift(x, 16), 0xFFFF))
+        x = x * self._factors[0]
+        x = ops.bitwise_xor(x, ops.bitwise_and(ops.bitwise_right_shift(x, 15), 0x1FFFF))
+        x = x * self._factors[1]
+        return ops.bitwise_xor(x, ops.bitwise_and(ops.bitwise_right_shift(x, 16), 0xFFFF))
+
+
+_FACTORS = (0x7FEB352D, 0x846CA68B)
+
+
+def _mixed(x: int) -> int:
+    """Mix the bits of a 32-bit number, so that neighbours have nothing in common."""
+    x &= 0xFFFFFFFF
+    x ^= x >> 16
+    x = (x * _FACTORS[0]) & 0xFFFFFFFF
+    x ^= x >> 15
+    x = (x * _FACTORS[1]) & 0xFFFFFFFF
+    return x ^ (x >> 16)
+
+
+def _as_int32(x: int) -> int:
+    return x - (1 << 32) if x >= 1 << 31 else x
 
 
 class Pool(nn.Cell):

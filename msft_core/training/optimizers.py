@@ -1,4 +1,4 @@
-"""From a strategy's ``OptimizerSpec`` to MindSpore's optimizer."""
+"""From a strategy's ``OptimizerSpec`` to MindSpore's optimizers."""
 
 from __future__ import annotations
 
@@ -6,28 +6,60 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import mindspore as ms
+import numpy as np
 from mindspore import nn
 
 from msft_core.types import Trainable
 
-# What an optimizer keeps beside a slot for each parameter. Rates and momentum come from the spec.
-_STEP_COUNTS = frozenset({"global_step", "beta1_power", "beta2_power"})
+# MindSpore's own names of what an optimizer counts beside a slot for each parameter.
+_BETA_POWERS = ("beta1_power", "beta2_power")
+_STEP = "global_step"
 
 
-def make_optimizer(
+def make_optimizers(
     trainable: Trainable,
     parameters: Mapping[str, ms.Parameter],
     rates: Sequence[float],
-    old: Any = None,
-) -> Any:
-    """An optimizer of the parameters that train.
+    step: int,
+    old: Sequence[Any] = (),
+) -> list[Any]:
+    """Optimizers that together cover the parameters that train.
+
+    Adam corrects its moments by how many steps they have seen. MindSpore's has one count for all
+    its parameters, so parameters that join later get an optimizer of their own: their first steps
+    are those of a fresh Adam (Kingma and Ba 2015, arXiv:1412.6980, section 3).
 
     Args:
         trainable: names, rate factors and weight decay of each group; the optimizer's name.
         parameters: of the network, by name.
         rates: the learning rate of each step of the run, before a group's rate factor.
-        old: the optimizer so far, whose slots are kept for parameters that go on training.
+        step: training steps done so far: the place in ``rates``.
+        old: the optimizers so far, whose slots are kept for parameters that go on training.
     """
+    if trainable.optimizer.name == "momentum":
+        cohorts = [(trainable.names, list(old))]
+    else:
+        cohorts = [(_names_of(one) & trainable.names, [one]) for one in old]
+        joining = trainable.names.difference(*(names for names, _ in cohorts))
+        cohorts = [cohort for cohort in [*cohorts, (joining, [])] if cohort[0]]
+    made = []
+    for names, before in cohorts:
+        optimizer = _make(trainable, names, parameters, rates)
+        _take_over(optimizer, before, step)
+        made.append(optimizer)
+    return made
+
+
+def _names_of(optimizer: Any) -> frozenset[str]:
+    return frozenset(parameter.name for parameter in optimizer.parameters)
+
+
+def _make(
+    trainable: Trainable,
+    names: frozenset[str],
+    parameters: Mapping[str, ms.Parameter],
+    rates: Sequence[float],
+) -> Any:
     spec = trainable.optimizer
     rates = list(rates)
     groups = []
@@ -35,25 +67,24 @@ def make_optimizer(
         decay = spec.weight_decay if group.weight_decay is None else group.weight_decay
         decay, factor = float(decay), float(group.rate_factor)  # MindSpore takes no other type
         own_rates = [rate * factor for rate in rates]
+        chosen = [parameters[name] for name in group.names if name in names]
         for decays, weight_decay in ((True, decay), (False, 0.0)):
-            members = [
-                parameters[name] for name in group.names if (parameters[name].ndim > 1) == decays
-            ]
+            members = [parameter for parameter in chosen if (parameter.ndim > 1) == decays]
             if members:
                 groups.append({"params": members, "lr": own_rates, "weight_decay": weight_decay})
-    optimizer = (
-        nn.Momentum(groups, learning_rate=rates, momentum=float(spec.momentum))
-        if spec.name == "momentum"
-        else nn.Adam(groups, learning_rate=rates)
-    )
-    if old is not None:
-        _take_over(optimizer, old, trainable.names)
-    return optimizer
+    if spec.name == "momentum":
+        return nn.Momentum(groups, learning_rate=rates, momentum=float(spec.momentum))
+    return nn.Adam(groups, learning_rate=rates)
 
 
-def _take_over(optimizer: Any, old: Any, trained: frozenset[str]) -> None:
-    slots, before = optimizer.parameters_dict(), old.parameters_dict()
-    endings = tuple(f".{name}" for name in trained)
-    for name in _STEP_COUNTS.union(slot for slot in slots if slot.endswith(endings)):
-        if name in slots and name in before:
-            slots[name].set_data(before[name].value())
+def _take_over(optimizer: Any, old: Sequence[Any], step: int) -> None:
+    """Take the slots of parameters that go on training, and the place in the schedule."""
+    slots = optimizer.parameters_dict()
+    endings = tuple(f".{name}" for name in _names_of(optimizer))
+    for one in old:
+        for name, value in one.parameters_dict().items():
+            if name in slots and (name in _BETA_POWERS or name.endswith(endings)):
+                slots[name].set_data(value.value())
+    if _STEP in slots:
+        like = slots[_STEP]
+        slots[_STEP].set_data(ms.Tensor(np.full(like.shape, step), like.dtype))

@@ -21,7 +21,7 @@ class TrainState:
         backbone: its parameters are the network's.
         seed: of the run.
         trainable: what trains, as the strategy said last.
-        optimizer: keeps a slot for each parameter that trains, and its place in the schedule.
+        optimizers: keep the slots of each parameter that trains, and the place in the schedule.
         epoch: epochs that finished.
         step: training steps that were done, in all epochs.
         history: a record for each epoch that finished.
@@ -32,7 +32,7 @@ class TrainState:
     backbone: Backbone
     seed: int = 0
     trainable: Trainable | None = None
-    optimizer: Any = None
+    optimizers: list[Any] = field(default_factory=list)
     epoch: int = 0
     step: int = 0
     history: list[EpochRecord] = field(default_factory=list)

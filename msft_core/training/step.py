@@ -12,7 +12,7 @@ from typing import Any
 import mindspore as ms
 from mindspore import nn, ops
 
-from msft_core.stages import Chain
+from msft_core.stages import Chain, Dropout
 from msft_core.types import MOVING_STATISTICS, Backbone, Trainable
 
 
@@ -42,26 +42,50 @@ class Step(nn.Cell):
     ``ms.jit``: ResNet-50, batch 24, on a 2-core CPU 3.8 s against 6.5; in PyNative 4.8.
 
     Args:
-        prefix: leading stages in which nothing trains, kept out of the gradient.
+        prefix: frozen leading stages, kept out of the gradient.
         rest: stages and head.
-        optimizer: of what trains.
+        optimizers: together they cover the parameters that train.
+        clock: int32 scalar, the number of the step, which dropout reads; advanced by each step.
     """
 
-    def __init__(self, prefix: Chain, rest: Chain, optimizer: Any) -> None:
+    def __init__(
+        self, prefix: Chain, rest: Chain, optimizers: Sequence[Any], clock: ms.Parameter
+    ) -> None:
         super().__init__(auto_prefix=False)
-        self.prefix, self.rest, self.optimizer = prefix, rest, optimizer
+        self.prefix, self.rest, self.clock = prefix, rest, clock
+        self.optimizers = nn.CellList(list(optimizers), auto_prefix=False)
+        counts = [len(optimizer.parameters) for optimizer in optimizers]
+        self.starts = tuple(sum(counts[:i]) for i in range(len(counts)))
+        self.ends = tuple(sum(counts[: i + 1]) for i in range(len(counts)))
+        weights = ms.ParameterTuple([p for one in optimizers for p in one.parameters])
 
         def loss_of(features: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
             logits = rest(features)
             return ops.cross_entropy(logits, labels), logits
 
-        self.gradient = ms.value_and_grad(loss_of, None, optimizer.parameters, has_aux=True)
+        self.gradient = ms.value_and_grad(loss_of, None, weights, has_aux=True)
 
     def construct(self, inputs: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
         """Loss and logits before the step."""
         (loss, logits), gradients = self.gradient(self.prefix(inputs), labels)
-        self.optimizer(gradients)
+        for i in range(len(self.optimizers)):
+            self.optimizers[i](gradients[self.starts[i] : self.ends[i]])
+        ops.assign_add(self.clock, 1)
         return loss, logits
+
+
+def drive_dropout(network: nn.Cell, seed: int) -> ms.Parameter:
+    """Make every ``Dropout`` of a network follow one clock, which is returned.
+
+    Args:
+        network: whose layers are counted in the order of its cells.
+        seed: of the run.
+    """
+    clock = ms.Parameter(ms.Tensor(0, ms.int32), name="msft_step", requires_grad=False)
+    cells = (cell for _, cell in network.cells_and_names() if isinstance(cell, Dropout))
+    for layer, cell in enumerate(cells):
+        cell.drive(clock, seed, layer)
+    return clock
 
 
 def cells_in_evaluation_mode(backbone: Backbone, trained: frozenset[str]) -> Iterator[nn.Cell]:

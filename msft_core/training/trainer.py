@@ -17,10 +17,10 @@ from msft_core.stages import Chain
 from msft_core.system.device import Runtime
 from msft_core.training.compilation import compiled_or_eager, in_graph_mode, padded
 from msft_core.training.losses import mean_loss
-from msft_core.training.optimizers import make_optimizer
+from msft_core.training.optimizers import make_optimizers
 from msft_core.training.schedules import Schedule
 from msft_core.training.state import TrainState
-from msft_core.training.step import Network, Step, cells_in_evaluation_mode
+from msft_core.training.step import Network, Step, cells_in_evaluation_mode, drive_dropout
 from msft_core.types import Array, Trainable
 
 _DOES_NOT_RUN = "the network does not run: "
@@ -58,6 +58,7 @@ class Trainer:
         self.backbone = state.backbone
         self._num_classes, self._runtime, self._say = num_classes, runtime, say
         self.network = Network([*(s.cell for s in self.backbone.stages), self.backbone.head])
+        self._clock = drive_dropout(self.network, state.seed)
         self.frozen_stages = 0
         """How many leading stages are frozen: for one image they give the same all the time."""
         self._skipped = 0
@@ -88,7 +89,9 @@ class Trainer:
         self.frozen_stages = self._first_that_trains() if frozen else 0
         self.skip_stages(0)
         self._rates = Schedule(trainable.optimizer, steps_per_epoch, epochs).rates()
-        state.optimizer = make_optimizer(trainable, state.parameters, self._rates, state.optimizer)
+        state.optimizers = make_optimizers(
+            trainable, state.parameters, self._rates, state.step, state.optimizers
+        )
         state.trainable = trainable
 
     def _first_that_trains(self) -> int:
@@ -112,7 +115,8 @@ class Trainer:
 
     def _make_step(self) -> Callable[..., Any]:
         parts, cut = list(self.network.parts), self._first_that_trains()
-        step = Step(Chain(parts[self._skipped : cut]), Chain(parts[cut:]), self.state.optimizer)
+        prefix, rest = Chain(parts[self._skipped : cut]), Chain(parts[cut:])
+        step = Step(prefix, rest, self.state.optimizers, self._clock)
         if self._sinks:
             return step.construct  # data_sink compiles it
         if self._runtime.graph:
@@ -154,8 +158,9 @@ class Trainer:
         Raises:
             TrainingError: the loss is not a number.
         """
-        assert self.state.optimizer is not None, "select() comes first"
+        assert self.state.optimizers, "select() comes first"
         self.network.set_train(True)
+        self._clock.set_data(ms.Tensor(self.state.step, ms.int32))
         if self._step is None:
             self._step = self._make_step()
         if self._sinks:

@@ -1,7 +1,7 @@
-"""From named stages to one network. Public: backbone plugins use it.
+"""Cells for the stages and the head of a backbone. Public: backbone plugins use it.
 
-Kept apart from ``training.py`` because MindSpore's graph compiler needs a cell's source in a file
-and the name ``self``, and because nothing here knows about training.
+These cells stand in a module of their own because MindSpore's graph compiler needs the source of a
+cell in a file. Nothing here depends on training.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from mindspore import Tensor, nn, ops
 from msft_core.weights import draw_head
 
 MOVING_STATISTICS = ("moving_mean", "moving_variance")
-"""Ends of the names of parameters that are counted, not learned."""
+"""Ends of the names of moving statistics: parameters that never train."""
 
 
 class Chain(nn.Cell):
-    """Cells applied one after another, whose parameters keep the names they have.
+    """A sequence of cells. Their parameters keep their names.
 
-    ``nn.SequentialCell`` would rename them by position, behind the back of their owner.
+    ``nn.SequentialCell`` would rename the parameters by position.
 
     Args:
-        parts: the cells, in the order they are applied.
+        parts: the cells, in the order of computation.
     """
 
     def __init__(self, parts: Sequence[nn.Cell]) -> None:
@@ -30,20 +30,20 @@ class Chain(nn.Cell):
         self.parts = nn.CellList(list(parts), auto_prefix=False)
 
     def construct(self, x: Tensor) -> Tensor:
-        """One tensor to one tensor."""
+        """Compute one tensor from one tensor."""
         for part in self.parts:
             x = part(x)
         return x
 
 
 class Dropout(nn.Cell):
-    """As ``nn.Dropout``, but with one seed the same mask in each run.
+    """Like ``nn.Dropout``, but one seed gives the same masks in each run.
 
-    On a CPU the masks of ``nn.Dropout`` (MindSpore 2.10) depend on how its kernel shares the work
-    among threads, which it tunes by the clock; those of ``ops.rand_like`` do not.
+    On a CPU, the masks of ``nn.Dropout`` (MindSpore 2.10) depend on how its kernel divides the work
+    among threads, and this depends on timing. The masks of ``ops.rand_like`` do not.
 
     Args:
-        p: probability of dropping a value, 0 to 1, 1 excluded.
+        p: probability of dropping a value, at least 0 and below 1.
     """
 
     def __init__(self, p: float) -> None:
@@ -51,28 +51,28 @@ class Dropout(nn.Cell):
         self.p = p
 
     def construct(self, x: Tensor) -> Tensor:
-        """A tensor of any shape to one of the same."""
+        """Compute a tensor of the same shape, which may be any."""
         if not self.training:
             return x
         return x * (ops.rand_like(x) >= self.p) / (1 - self.p)
 
 
 class Pool(nn.Cell):
-    """Mean over the image."""
+    """The mean over height and width."""
 
     def construct(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C)."""
+        """Compute (N, C) from (N, C, H, W)."""
         return x.mean((2, 3))
 
 
 class Head(nn.Cell):
-    """A new classification layer, ``classifier.weight`` and ``classifier.bias``.
+    """A new classification layer, with ``classifier.weight`` and ``classifier.bias``.
 
     Args:
-        features: inputs.
-        num_classes: outputs.
-        seed: of the weights, see ``weights.draw_head``.
-        dropout: probability of dropping a feature before the layer; 0 for none.
+        features: number of inputs.
+        num_classes: number of outputs.
+        seed: seed of the weights, see ``weights.draw_head``.
+        dropout: probability of dropping a feature before the layer; 0 for no dropout.
     """
 
     NAMES = ("classifier.weight", "classifier.bias")
@@ -86,16 +86,16 @@ class Head(nn.Cell):
         )
 
     def construct(self, x: Tensor) -> Tensor:
-        """Features (N, features) to logits (N, num_classes)."""
+        """Compute logits (N, num_classes) from features (N, features)."""
         if self.dropout is not None:
             x = self.dropout(x)
         return self.classifier(x)
 
 
 def learned_names(cell: nn.Cell) -> tuple[str, ...]:
-    """Names of a cell's parameters, but for moving statistics.
+    """Return the names of a cell's parameters, without moving statistics.
 
-    ``trainable_params()`` would not do: it asks ``requires_grad``, which a run sets.
+    ``trainable_params()`` would depend on ``requires_grad``, which a run changes.
     """
     names = (parameter.name for parameter in cell.get_parameters())
     return tuple(name for name in names if not name.endswith(MOVING_STATISTICS))

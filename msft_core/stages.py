@@ -13,7 +13,7 @@ from mindspore import Tensor, nn, ops
 from msft_core.weights import draw_head
 
 MOVING_STATISTICS = ("moving_mean", "moving_variance")
-"""Ends of the names of moving statistics: parameters that never train."""
+"""Ends of the names of parameters that are counted, not learned."""
 
 
 class Chain(nn.Cell):

@@ -304,7 +304,7 @@ class _Snapshots:
 
 
 class _Asked:
-    """A component, found and configured as in a run."""
+    """A component, found and configured as a run does it."""
 
     def __init__(
         self,
@@ -332,14 +332,14 @@ class _Asked:
         runtime.prepare(RuntimeSettings(), self.context.reporter)
 
     def __call__(self, hook: str, **arguments: Any) -> tuple[Any, str]:
-        """Return the result of a hook, and the name of its plugin."""
+        """The answer to a hook, and the plugin it came from."""
         answer, plugin, _ = self.loaded.ask(
             hook, self._kind, self._name, settings=self.settings, **arguments
         )
         return answer, plugin
 
     def backbone(self, num_classes: int) -> Backbone:
-        """Build the backbone. Raises the error of the core if the core refuses it."""
+        """The backbone, as far as the core accepts it."""
         import mindspore
 
         from msft_core.training import owned_parameters

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def sort_out(plugins: Sequence[object]) -> tuple[list[str], list[object]]:
-    """Split plugins into those for ``--plugin`` (strings, paths) and for ``run(plugins=[...])``.
+    """What ``--plugin`` takes (strings and paths), and what ``run(plugins=[...])`` takes.
 
     Adds the tiny plugin, but not twice if the test gives it too.
     """

@@ -18,20 +18,21 @@ PAGE = DOCS / "plugins" / "reference.md"
 INTRODUCTION = """
 # Reference
 
-Every hook, and every public name that a plugin may use. This page is written by
-`docs/make_reference.py` from the docstrings of the source.
+This page lists every hook and every public name that a plugin may use. `docs/make_reference.py`
+generates it from the docstrings of the source.
 
-A hook may take fewer arguments than stand here, under these names, and none may have a default.
+A hook may take fewer arguments than listed here. It must use these names, and no argument may have
+a default value.
 """
 
 MODULES = {
-    "errors": "A message of theirs is for the user; `suggest` ends it with the nearest name.",
+    "errors": "Each error has a message for the user. `suggest` returns the end of a message.",
     "images": "Tables of encoded images. Imports NumPy and Pillow.",
     "folders": "Class folders on disk. Imports NumPy and Pillow.",
-    "downloads": "Files from the network.",
+    "downloads": "Downloads with a cache and a hash check.",
     "weights": "Checkpoints. Imports NumPy.",
     "stages": "Parts of a backbone. Imports MindSpore.",
-    "testing": "The kit for tests, see [Testing a plugin](testing.md). Imports pytest.",
+    "testing": "The test kit, see [Testing a plugin](testing.md). Imports pytest.",
 }
 """Public modules besides ``msft_core`` itself."""
 
@@ -49,7 +50,10 @@ NAMES = {
         assert_strategy""",
 }
 NAMES_WITH_VALUES = {"API_VERSION", "TRAIN_NAMES", "VAL_NAMES", "TEST_NAMES", "MOVING_STATISTICS"}
-_IN_OTHER_FILES = {"testing": ("testing/__init__", "testing/recording", "testing/contract")}
+_IN_OTHER_FILES = {
+    "testing": ("testing/__init__", "testing/recording", "testing/contract"),
+    "weights": ("weights/finding", "weights/reading", "weights/loading"),
+}
 # Private, and so meant for the reader of the source alone.
 _HIDDEN_FIELDS = re.compile(r"_\w*$")
 
@@ -80,9 +84,16 @@ def hooks() -> Iterator[str]:
 
 def core() -> Iterator[str]:
     """A section for each name that ``msft_core`` exports, by its module."""
-    yield "Importing it costs next to nothing: a name's module is imported when it is first used."
+    yield "Importing `msft_core` is fast: the module of a name is imported when you first use it."
     found: dict[str, tuple[Definition, str]] = {}
-    for module in ("compat", "hookspecs", "config", "engine", "errors", "types"):
+    for module in (
+        "plugins/compat",
+        "hookspecs",
+        "config/run_config",
+        "engine/run",
+        "errors",
+        "types",
+    ):
         found = {**definitions(module), **found}
     for name in exported():
         yield section(name, *found[name])
@@ -150,8 +161,8 @@ def section(name: str, node: Definition, below: str) -> str:
 
 
 _TEXTS = {
-    "hookimpl": "Marks a function as a hook. `@hookimpl(tryfirst=True)` has it called before the "
-    "same hook of other plugins, `@hookimpl(trylast=True)` after it.",
+    "hookimpl": "Marks a function as a hook. With `@hookimpl(tryfirst=True)`, msft calls it before "
+    "the same hook of other plugins; with `@hookimpl(trylast=True)`, after them.",
 }
 
 

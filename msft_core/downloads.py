@@ -1,4 +1,4 @@
-"""Download files once, and know that they are the right ones. Public: plugins use it."""
+"""Download files once and check their hashes. Public: plugins use it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from msft_core.types import Context, Reporter
 
 CONNECT_SECONDS = 10
-"""How long a server may take to accept a connection."""
+"""Time limit for a server to accept a connection."""
 
 READ_SECONDS = 60
-"""How long a server may pause in the middle; a slow download that goes on is never cut off."""
+"""Time limit for a pause of the server. A slow download that continues has no limit."""
 
 ATTEMPTS = 3
-"""How often a download that breaks off is begun. One that never began is not tried again."""
+"""Number of attempts if a download breaks off. A download that never began has one attempt."""
 
 _CHUNK = 1 << 16
 
@@ -42,20 +42,20 @@ def fetch(
 ) -> Path:
     """Download a file into the cache, or find it there.
 
-    A file in the cache whose hash is right is used without touching the network. Where no hash is
-    published, that of the first file is written beside it (``*.pin.json``), and a later download
-    that differs is refused. A file gets its name only when it is complete and verified.
+    If the cache has the file with the right hash, msft does not use the network. If there is no
+    published hash, msft writes the hash of the first file beside it (``*.pin.json``), and refuses a
+    later download that differs. A file gets its final name only when it is complete and verified.
 
     Args:
         url: ``http://``, ``https://`` or ``file://``.
         context: cache folder and reporter.
-        sha256: the published hash, in hex; None where there is none.
-        what: what it is, for messages.
-        ways_out: what the user can do when the download fails, each a short phrase.
+        sha256: the published hash, in hex; None if there is none.
+        what: a name of the file, for messages.
+        ways_out: short phrases that tell the user what to do if the download fails.
 
     Returns: the file in ``context.cache_dir / "downloads"``.
 
-    Raises: DownloadError, one or two lines: what was tried, why it failed, the ways out.
+    Raises: DownloadError, one or two lines: the address, the reason, and what to do.
     """
     path = cached_path(url, context)
     pin = path.with_name(path.name + ".pin.json")
@@ -86,7 +86,7 @@ def fetch(
 
 
 def cached_path(url: str, context: Context) -> Path:
-    """Where ``fetch`` keeps the file of this URL: its own name after a short hash of the URL."""
+    """Return the path of this URL's file in the cache: a short hash of the URL, then its name."""
     name = unquote(urlsplit(url).path).rpartition("/")[2]
     name = re.sub(r"[^A-Za-z0-9._-]", "_", name)[-80:].lstrip(".") or "file"
     digest = hashlib.sha256(url.encode()).hexdigest()[:10]
@@ -94,10 +94,9 @@ def cached_path(url: str, context: Context) -> Path:
 
 
 def why_unreachable(url: str) -> str:
-    """Why a file cannot be downloaded here, in a few words; ``""`` where it can.
+    """Return the reason why a file cannot be downloaded, in a few words; ``""`` if it can.
 
-    Nothing is kept: the server is asked for the head of the answer, or, where it refuses that,
-    for the first byte.
+    Keeps nothing. Sends a HEAD request; if the server refuses it, requests the first byte.
 
     Args:
         url: ``http://`` or ``https://``.
@@ -118,11 +117,11 @@ def why_unreachable(url: str) -> str:
 
 
 class _Failed(Exception):
-    """Why a download failed, in a few words for the message.
+    """The reason why a download failed, in a few words for the message.
 
     Args:
-        reason: the words.
-        again: whether trying again may help.
+        reason: the text.
+        again: whether another attempt may help.
     """
 
     def __init__(self, reason: str, *, again: bool = False) -> None:
@@ -131,7 +130,7 @@ class _Failed(Exception):
 
 
 class _Changed(_Failed):
-    """A whole file came, but another one."""
+    """The download is complete, but its hash is wrong."""
 
 
 def _message(url: str, what: str, reason: str, ways_out: Sequence[str]) -> str:
@@ -140,7 +139,7 @@ def _message(url: str, what: str, reason: str, ways_out: Sequence[str]) -> str:
 
 
 def _download(url: str, path: Path, expected: str | None, what: str, reporter: Reporter) -> None:
-    """Download to ``path``, where there is nothing yet; a few attempts."""
+    """Download to ``path``, which does not exist yet, in a few attempts."""
     import pooch
 
     def download(url: str, output_file: str, _pooch: object) -> None:
@@ -194,7 +193,7 @@ def _copy(url: str, target: Path, bar: _Bar) -> None:
 
 
 class _Bar:
-    """The progress bar that pooch wants, drawn by the reporter."""
+    """The progress bar for pooch, drawn by the reporter."""
 
     def __init__(self, what: str, reporter: Reporter, stack: ExitStack) -> None:
         self._what = what
@@ -206,7 +205,7 @@ class _Bar:
 
     @property
     def total(self) -> int:
-        """Bytes to come; 0 where the server does not say. Setting it shows the bar."""
+        """Size in bytes; 0 if the server does not send it. Setting it shows the bar."""
         return self._total
 
     @total.setter
@@ -217,17 +216,17 @@ class _Bar:
         )
 
     def update(self, count: int) -> None:
-        """Count bytes; the last chunk is counted as whole, so never beyond the total."""
+        """Count bytes, but never beyond the total: pooch counts the last chunk as a whole one."""
         if self._total:
             count = min(count, self._total - self._done)
         self._done += count
         self._advance(count)
 
     def reset(self) -> None:
-        """Called when all is there; the bar is not set back."""
+        """Called at the end of the download; keeps the bar as it is."""
 
     def close(self) -> None:
-        """Called at the end; the bar ends with the downloader."""
+        """Called at the end; the bar closes with the downloader."""
 
 
 @contextmanager
@@ -245,7 +244,7 @@ def _silent_pooch() -> Iterator[None]:
 
 @contextmanager
 def _reasons(url: str) -> Iterator[None]:
-    """Turn what ``requests`` and ``pooch`` raise into a short reason."""
+    """Turn an exception of ``requests`` or ``pooch`` into a short reason."""
     import requests
 
     parts = urlsplit(url)

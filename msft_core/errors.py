@@ -1,6 +1,6 @@
-"""The errors a user may see, each with the exit status it ends the command with.
+"""The errors that a user may see.
 
-Every message is one or two lines: what is wrong, where, what to do about it.
+Every message is one or two lines: what is wrong, where, and what to do.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class MsftError(Exception):
-    """Base of every error whose message is meant for the user, without a traceback.
+    """Base class of every error with a message for the user. msft prints no traceback for it.
 
-    ``report`` is set where a run had begun before it failed.
+    ``report`` is set if the run began before it failed.
     """
 
     report: RunReport | None = None
@@ -28,36 +28,36 @@ class UsageError(MsftError):
 
 
 class DataError(MsftError):
-    """The images cannot be used as they are."""
+    """The images cannot be used."""
 
 
 class WeightsError(MsftError):
-    """A checkpoint cannot be fetched, read or fitted to the network."""
+    """A checkpoint cannot be fetched or read, or does not fit the network."""
 
 
 class DownloadError(MsftError):
-    """A file could not be downloaded; the message says what was tried and the ways out."""
+    """A download failed. The message names the address, the reason and what to do."""
 
 
 class DeviceError(MsftError):
-    """The device asked for is not there."""
+    """The chosen device is not available."""
 
 
 class TrainingError(MsftError):
-    """Training cannot go on, for example because the loss is not a number."""
+    """Training cannot continue, for example because the loss is not a number."""
 
 
 class PluginError(MsftError):
-    """A plugin broke the contract, or one of its hooks raised.
+    """A plugin broke the contract, or one of its hooks raised an exception.
 
     Args:
         plugin: name of the plugin.
-        hook: name of the hook, or ``""`` where none is involved (an import that fails).
+        hook: name of the hook; ``""`` if there is none, for example for a failed import.
         message: what happened.
     """
 
     package: str = ""
-    """The distribution that the plugin came with, such as ``msft-digits 0.1.0``, where known."""
+    """The distribution of the plugin, such as ``msft-digits 0.1.0``, if it is known."""
 
     def __init__(self, plugin: str, hook: str, message: str) -> None:
         self.plugin = plugin
@@ -73,12 +73,12 @@ class PluginError(MsftError):
 
 @contextmanager
 def blaming(plugin: str, hook: str, what: str = "") -> Iterator[None]:
-    """Turn whatever is raised inside into a ``PluginError``, but for errors that say it already.
+    """Turn an exception raised inside into a ``PluginError``. A ``MsftError`` passes unchanged.
 
     Args:
-        plugin: whose code runs inside.
-        hook: the hook that handed it over.
-        what: goes before the reason.
+        plugin: the plugin whose code runs inside.
+        hook: the hook that returned the code.
+        what: text before the reason.
     """
     try:
         yield
@@ -89,12 +89,12 @@ def blaming(plugin: str, hook: str, what: str = "") -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """An exception on one line: MindSpore's run over many."""
+    """Return an exception as one line; MindSpore's exceptions have many lines."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip(" -\t")]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """`` Did you mean 'x'?`` or nothing, for the end of a message."""
+    """Return `` Did you mean 'x'?`` for the end of a message, or ``""`` if no name is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" Did you mean {close[0]!r}?" if close else ""

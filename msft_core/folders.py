@@ -1,6 +1,6 @@
 """Class folders on disk: from ``train/CLASS/*`` and ``val/CLASS/*`` to splits. Public.
 
-Files are judged by their content when they are checked, not by their names here.
+This module ignores file extensions. The check of images reads the content of the files later.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from msft_core.types import DatasetSplits
 TRAIN_NAMES = ("train",)
 VAL_NAMES = ("val", "valid", "validation")
 TEST_NAMES = ("test", "testing")
-"""Names of folders, in any case. A test folder is never touched: it is kept for the very end."""
+"""Names of split folders, in upper or lower case. msft never reads a test folder."""
 
 # What file managers, cloud drives and archivers leave between the images.
 _LITTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"}
 
 
 def scan_class_folders(root: Path) -> dict[str, list[Path]]:
-    """The files of each class: those in the sub-folder of its name, at any depth.
+    """Return the files of each class: all files below the sub-folder of the class.
 
-    Hidden files and folders and the litter of file managers are left out. Links are followed, once
-    round a loop. A broken link is listed like a file, so that the check names it.
+    Skips hidden files and folders, and files that file managers create. Follows links, also round
+    a loop once. Lists a broken link like a file, so that the check of images reports it.
 
     Returns: class names in order, each with its files in the order of their relative paths; an
     empty list for a class without files.
-    Raises: DataError where ``root`` is no folder or cannot be read.
+    Raises: DataError if ``root`` is not a folder or cannot be read.
     """
     require_folder(root)
     # All paths begin alike, so their order is that of the relative ones.
@@ -40,12 +40,12 @@ def scan_class_folders(root: Path) -> dict[str, list[Path]]:
 
 
 def sub_folders(root: Path) -> list[Path]:
-    """Sub-folders sorted by name, without hidden ones. Raises DataError."""
+    """Return the sub-folders, sorted by name, without hidden ones. Raises DataError."""
     return [root / name for name in sorted(e.name for e in _entries(root) if e.is_dir())]
 
 
 def require_folder(path: Path) -> None:
-    """Raise DataError unless ``path`` is a folder; a slip of the pen gets a suggestion."""
+    """Raise DataError unless ``path`` is a folder. The message suggests similar names."""
     if path.is_dir():
         return
     if path.exists():
@@ -61,9 +61,9 @@ def require_folder(path: Path) -> None:
 
 
 def find_folder(root: Path, names: Sequence[str]) -> Path | None:
-    """The sub-folder with one of these names, in any case, or None.
+    """Return the sub-folder with one of these names, in upper or lower case, or None.
 
-    Raises: DataError where there are several.
+    Raises: DataError if there are several.
     """
     found = [path for path in sub_folders(root) if path.name.lower() in names]
     if len(found) > 1:
@@ -73,7 +73,7 @@ def find_folder(root: Path, names: Sequence[str]) -> Path | None:
 
 
 def find_split_roots(root: Path, depth: int = 3) -> list[Path]:
-    """Folders at most ``depth`` levels below ``root``, or itself, that hold train/CLASS/."""
+    """Return ``root`` or the folders up to ``depth`` levels below it that hold train/CLASS/."""
     train = find_folder(root, TRAIN_NAMES)
     if train is not None and sub_folders(train):
         return [root]
@@ -85,20 +85,20 @@ def find_split_roots(root: Path, depth: int = 3) -> list[Path]:
 def read_splits(
     root: Path | str, *, val_fraction: float = 0.2, split_seed: int = 0, description: str = ""
 ) -> DatasetSplits:
-    """Train and val images of a folder, with one class list, fixed from train.
+    """Return the train and val images of a folder, with one class list, fixed from train.
 
-    Understood are ``train/CLASS`` with ``val/CLASS`` (or ``valid``, ``validation``), only
-    ``train/CLASS``, and bare ``CLASS`` folders. Where there is no val folder, a part of each class
-    is set apart for it, chosen by the hash of each file's path: adding files moves few of the
-    others.
+    The folder has ``train/CLASS`` and ``val/CLASS`` (or ``valid``, ``validation``), or only
+    ``train/CLASS``, or bare ``CLASS`` folders. Without a val folder, part of each class is held out
+    for validation. The hash of a file's path decides, so new files move few of the others.
 
     Args:
         root: the folder.
-        val_fraction: part of each class that is set apart, at least one image.
-        split_seed: another one sets other images apart.
-        description: what these images are.
+        val_fraction: fraction of each class that is held out, at least one image.
+        split_seed: another seed holds out other images.
+        description: a name of the images.
 
-    Returns: tables whose ids are paths relative to ``root``; notes say what was assumed.
+    Returns: splits whose ids are paths relative to ``root``. Their notes tell the user about
+    assumptions.
     Raises: DataError.
     """
     root = Path(root)
@@ -130,7 +130,7 @@ def read_splits(
 
 
 def _train_folder(root: Path) -> Path | None:
-    """The train folder, unless it is a class of pictures of trains."""
+    """Return the train folder, unless it is a class folder of images of trains."""
     train = find_folder(root, TRAIN_NAMES)
     if train is None or sub_folders(train):
         return train
@@ -190,7 +190,7 @@ def _hold_out(
 
 
 def _draw(seed: int, path: Path) -> bytes:
-    """A number drawn for a file, the same wherever the folder lies."""
+    """Return the hash of a file's relative path, which does not depend on the folder's place."""
     name = f"{seed}\0{path.as_posix()}".encode("utf-8", "surrogateescape")
     return blake2b(name, digest_size=8).digest()
 
@@ -205,7 +205,7 @@ def _table(files: Mapping[str, list[Path]], classes: Sequence[str], root: Path) 
 
 
 def _require_bare_class_folders(root: Path) -> None:
-    """Raise DataError where the sub-folders of ``root`` are hardly classes."""
+    """Raise DataError if the sub-folders of ``root`` are probably not classes."""
     splits = [
         path.name for path in sub_folders(root) if path.name.lower() in (*VAL_NAMES, *TEST_NAMES)
     ]
@@ -218,7 +218,7 @@ def _require_bare_class_folders(root: Path) -> None:
 
 
 def _hint_at_sibling(root: Path) -> list[str]:
-    """A note for those who point at the train folder instead of at the one above it."""
+    """Return a note for a user who gave the train folder instead of its parent."""
     above = root.absolute().parent
     if root.absolute().name.lower() not in TRAIN_NAMES or find_folder(above, VAL_NAMES) is None:
         return []

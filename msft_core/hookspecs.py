@@ -1,13 +1,13 @@
 """The contract: every hook a plugin can implement.
 
-A plugin is a module or an object whose functions carry ``@msft_core.hookimpl``. It is found
-through the entry-point group ``msft``, or named with ``--plugin`` or ``run(plugins=[...])``.
-A function marked as a hook whose name or arguments are not listed here is refused: a typo is never
-silence. A hook may take fewer arguments than its specification has.
+A plugin is a module or an object whose functions carry ``@msft_core.hookimpl``. msft finds it
+through the entry-point group ``msft``, or receives it with ``--plugin`` or ``run(plugins=[...])``.
+msft refuses a marked function if its name or one of its arguments is not in this module. A hook may
+take fewer arguments than its specification.
 
-In a hook that answers for a component (``build_dataset``, ``build_backbone``,
-``select_trainable``), plugins given to the run itself are asked first, the last given first of
-all, then the plugin that listed the component. The first answer that is not None wins.
+``build_dataset``, ``build_backbone`` and ``select_trainable`` are called in one plugin at a time:
+first in the plugins given to the run, the last one first, then in the plugin that offers the
+component. The first result that is not None wins.
 
 Importing this module imports neither MindSpore nor NumPy.
 """
@@ -44,15 +44,15 @@ hookimpl = pluggy.HookimplMarker("msft")
 
 @hookspec
 def list_components() -> Iterable[Component]:
-    """Say what the plugin offers.
+    """Return the components that the plugin offers.
 
-    Called: once, when the plugin is loaded, for every command that needs to know names.
-    Must be cheap: no MindSpore, no NumPy, no file or network access.
+    Called: once, when msft loads the plugin, for every command that needs component names.
+    Must be fast: no MindSpore, no NumPy, no file or network access.
 
-    Returns: the components. Every plugin's answer is collected; a name that another plugin
-    already has for the same kind is refused.
+    Returns: the components. msft collects those of all plugins. It refuses a plugin that offers a
+    name that another plugin already offers for the same kind.
 
-    Raises: an exception marks the plugin as broken; a run that does not need it goes on.
+    Raises: an exception marks the plugin as broken. A run that does not need the plugin continues.
 
     Since: 0.1.
     """
@@ -63,18 +63,18 @@ def list_components() -> Iterable[Component]:
 def build_dataset(name: str, settings: Settings, context: Context) -> DatasetSplits | None:
     """Find the images of a dataset.
 
-    Called: once a run, after MindSpore's environment is set and before the backbone is built.
+    Called: once per run, after MindSpore's environment is set and before ``build_backbone``.
 
     Args:
-        name: the dataset asked for.
+        name: name of the dataset.
         settings: its settings, an instance of the component's model.
         context: seed, cache folder, reporter.
 
-    Returns: the splits, or None for a name that is not this plugin's. Hand over images, not
+    Returns: the splits, or None if the plugin does not offer ``name``. Return encoded images, not
     tensors: the core checks, decodes and augments them.
 
-    Raises: ``DataError`` or ``DownloadError`` with a message for the user. Anything else is
-    reported as this plugin's failure.
+    Raises: ``DataError`` or ``DownloadError`` with a message for the user. The message of any other
+    exception names this plugin.
 
     Since: 0.1.
     """
@@ -87,19 +87,19 @@ def build_backbone(
 ) -> Backbone | None:
     """Make a network, with its pretrained weights and a new head.
 
-    Called: once a run, after ``build_dataset``. MindSpore's seed is set just before, so that a
-    head drawn at random is the same in each run.
+    Called: once per run, after ``build_dataset``. msft sets MindSpore's seed just before, so that
+    a random head is the same in each run.
 
     Args:
-        name: the backbone asked for.
-        num_classes: outputs of the head.
+        name: name of the backbone.
+        num_classes: number of outputs of the head.
         settings: its settings, an instance of the component's model.
         context: seed, cache folder, reporter.
 
-    Returns: the backbone, or None for a name that is not this plugin's.
+    Returns: the backbone, or None if the plugin does not offer ``name``.
 
-    Raises: ``WeightsError`` or ``DownloadError`` with a message for the user. Anything else is
-    reported as this plugin's failure.
+    Raises: ``WeightsError`` or ``DownloadError`` with a message for the user. The message of any
+    other exception names this plugin.
 
     Since: 0.1.
     """
@@ -110,23 +110,23 @@ def build_backbone(
 def select_trainable(
     name: str, backbone: Backbone, settings: Settings, epoch: int
 ) -> Trainable | None:
-    """Decide which parameters train, and how.
+    """Select the parameters that train, and how they train.
 
-    Called: before each epoch. Must be pure: the same arguments, the same answer. Where the answer
-    differs from the epoch before, the training step is rebuilt; optimizer state of the parameters
-    that go on training is kept.
+    Called: before each epoch. Must be a pure function: the same arguments give the same result. If
+    the result differs from the previous epoch's, msft makes a new training step. It keeps the
+    optimizer state of parameters that continue to train.
 
     Args:
-        name: the strategy asked for.
-        backbone: its stages and head; read names from it, change nothing.
+        name: name of the strategy.
+        backbone: stages and head; read the names from it, and change nothing.
         settings: its settings, an instance of the component's model.
         epoch: from 1.
 
-    Returns: names and optimizer settings, or None for a name that is not this plugin's. Names
-    that the network does not have, moving statistics, and an empty answer are refused.
+    Returns: names and optimizer settings, or None if the plugin does not offer ``name``. msft
+    refuses unknown names, moving statistics, and an empty selection.
 
-    Raises: ``UsageError`` with a message for the user. Anything else is reported as this plugin's
-    failure.
+    Raises: ``UsageError`` with a message for the user. The message of any other exception names
+    this plugin.
 
     Since: 0.1.
     """
@@ -139,24 +139,24 @@ def build_feature_extractor(
 ) -> FeatureExtractor | None:
     """Run the frozen prefix of a backbone on another engine.
 
-    Called: of each plugin that has no extractor component or one enabled, whenever the frozen
-    stages are others than before; the first answer that is not None wins, else MindSpore computes.
-    Be quick: what is slow belongs in the first call of the extractor's ``compute``, which never
-    comes where everything is stored already.
+    Called: whenever the frozen stages change, in each plugin that has an enabled extractor
+    component or no extractor component. The first result that is not None wins. If all results
+    are None, MindSpore computes the prefix. Must be fast: do slow work in the first call of the
+    extractor's ``compute``. If all features are in the cache, msft never calls ``compute``.
 
     Args:
         prefix: the frozen stages as one Cell in evaluation mode, from one tensor to one tensor.
-        example: float32 (N, 3, size, size), images as the prefix gets them. Every later call has
-            this shape: the core pads the last batch.
-        settings: of the plugin's enabled extractor component; plain ``Settings`` where it has
-            none.
+        example: float32 (N, 3, size, size), images as the prefix receives them. Every later call
+            has this shape, because the core pads the last batch.
+        settings: settings of the plugin's enabled extractor component; a plain ``Settings`` if it
+            has none.
         context: seed, cache folder, reporter.
 
-    Returns: the extractor, or None to leave it to others. Its outputs for ``example`` are compared
-    with MindSpore's before they are used; beyond its own tolerance it is refused.
+    Returns: the extractor, or None. msft compares the extractor's first batch with MindSpore's
+    output, and refuses an extractor that exceeds its own tolerance.
 
-    Raises: ``UsageError`` with a message for the user. Anything else is reported as this plugin's
-    failure.
+    Raises: ``UsageError`` with a message for the user. The message of any other exception names
+    this plugin.
 
     Since: 0.2.
     """
@@ -165,14 +165,14 @@ def build_feature_extractor(
 
 @hookspec
 def on_run_start(run: Run) -> None:
-    """Do something before the first epoch. The run folder has its name by now.
+    """Act before the first epoch. The run folder has its final name.
 
-    Called: of every plugin, in the order of ``on_epoch_end``.
+    Called: in every plugin, in the order of ``on_epoch_end``.
 
     Args:
         run: see ``msft_core.types.Run``.
 
-    Raises: ends the run, as this plugin's failure.
+    Raises: an exception ends the run; the message names this plugin.
 
     Since: 0.1.
     """
@@ -181,17 +181,18 @@ def on_run_start(run: Run) -> None:
 
 @hookspec
 def compute_metrics(predictions: Predictions) -> Mapping[str, float]:
-    """Compute figures from the answers on a split. NumPy only.
+    """Compute figures from the predictions for a split. NumPy only.
 
-    Called: at each evaluation, of each plugin that has no metric component or one enabled.
+    Called: at each evaluation, in each plugin that has an enabled metric component or no metric
+    component.
 
     Args:
         predictions: ids, labels, probabilities, class names.
 
-    Returns: figures by name. All plugins' answers are joined; a name that two plugins give, or
-    ``loss``, which is the core's, is an error.
+    Returns: figures by name. msft joins the figures of all plugins. It refuses a name that two
+    plugins use, and the name ``loss``, which the core uses.
 
-    Raises: ends the run, as this plugin's failure.
+    Raises: an exception ends the run; the message names this plugin.
 
     Since: 0.1.
     """
@@ -200,16 +201,17 @@ def compute_metrics(predictions: Predictions) -> Mapping[str, float]:
 
 @hookspec
 def on_epoch_end(epoch: int, run: Run) -> None:
-    """Do something after an epoch: evaluate, keep the best checkpoint, track, stop early.
+    """Act after an epoch: evaluate, save the best checkpoint, track, stop early.
 
-    Called: of every plugin, those marked ``tryfirst`` first (``best_checkpoint`` is), those marked
-    ``trylast`` last (trackers should be).
+    Called: in every plugin. Hooks marked ``tryfirst`` come first (``best_checkpoint`` is marked
+    so), hooks marked ``trylast`` come last (mark trackers so).
 
     Args:
         epoch: from 1.
         run: see ``msft_core.types.Run``.
 
-    Raises: ends the run, as this plugin's failure; the best checkpoint so far stays.
+    Raises: an exception ends the run; the message names this plugin. The best checkpoint so far
+    stays.
 
     Since: 0.1.
     """
@@ -218,18 +220,18 @@ def on_epoch_end(epoch: int, run: Run) -> None:
 
 @hookspec
 def on_run_end(run: Run, report: RunReport, error: BaseException | None) -> None:
-    """Do something when the run is over, however it ended.
+    """Act at the end of a run, also after an error or an interruption.
 
-    Called: of every plugin whenever ``on_run_start`` was, each guarded: one that raises is
-    reported and hinders neither the others nor the error that ended the run. The network holds
-    the best checkpoint's values by now, where there is one; not after Ctrl-C, which is to end soon.
+    Called: in every plugin, if ``on_run_start`` was called. An exception stops neither the other
+    plugins nor the report of the error that ended the run. The network holds the values of the
+    best checkpoint, if there is one. After Ctrl-C it holds the current values, to end quickly.
 
     Args:
         run: see ``msft_core.types.Run``.
-        report: how it ended.
-        error: what ended it, or None.
+        report: how the run ended.
+        error: the exception that ended the run, or None.
 
-    Raises: reported as a warning; the run's exit status becomes 1.
+    Raises: msft prints an exception as a warning, and the exit status becomes 1.
 
     Since: 0.1.
     """

@@ -1,7 +1,7 @@
-"""From named stages to one network. Public: backbone plugins use it.
+"""Cells for the stages and the head of a backbone. Public: backbone plugins use it.
 
-Kept apart from ``training.py`` because MindSpore's graph compiler needs a cell's source in a file
-and the name ``self``, and because nothing here knows about training.
+These cells stand in a module of their own because MindSpore's graph compiler needs the source of a
+cell in a file. Nothing here depends on training.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from msft_core.weights import draw_head
 
 
 class Chain(nn.Cell):
-    """Cells applied one after another, whose parameters keep the names they have.
+    """A sequence of cells. Their parameters keep their names.
 
-    ``nn.SequentialCell`` would rename them by position, behind the back of their owner.
+    ``nn.SequentialCell`` would rename the parameters by position.
 
     Args:
-        parts: the cells, in the order they are applied.
+        parts: the cells, in the order of computation.
     """
 
     def __init__(self, parts: Sequence[nn.Cell]) -> None:
@@ -29,7 +29,7 @@ class Chain(nn.Cell):
         self.parts = nn.CellList(list(parts), auto_prefix=False)
 
     def construct(self, x: Tensor) -> Tensor:
-        """One tensor to one tensor."""
+        """Compute one tensor from one tensor."""
         for part in self.parts:
             x = part(x)
         return x
@@ -49,7 +49,7 @@ class Dropout(nn.Cell):
     C. Wellons describes (https://nullprogram.com/blog/2018/07/31/), with his constants.
 
     Args:
-        p: probability of dropping a value, 0 to 1, 1 excluded.
+        p: probability of dropping a value, at least 0 and below 1.
     """
 
     def __init__(self, p: float) -> None:
@@ -76,7 +76,7 @@ class Dropout(nn.Cell):
         self._key = _as_int32(_mixed(_mixed(seed & 0xFFFFFFFF) + layer))
 
     def construct(self, x: Tensor) -> Tensor:
-        """A tensor of any shape to one of the same."""
+        """Compute a tensor of the same shape, which may be any."""
         if not self.training:
             return x
         step = self._mix(self._clock + self._key)
@@ -114,21 +114,21 @@ def _as_int32(x: int) -> int:
 
 
 class Pool(nn.Cell):
-    """Mean over the image."""
+    """The mean over height and width."""
 
     def construct(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C)."""
+        """Compute (N, C) from (N, C, H, W)."""
         return x.mean((2, 3))
 
 
 class Head(nn.Cell):
-    """A new classification layer, ``classifier.weight`` and ``classifier.bias``.
+    """A new classification layer, with ``classifier.weight`` and ``classifier.bias``.
 
     Args:
-        features: inputs.
-        num_classes: outputs.
-        seed: of the weights, see ``weights.draw_head``.
-        dropout: probability of dropping a feature before the layer; 0 for none.
+        features: number of inputs.
+        num_classes: number of outputs.
+        seed: seed of the weights, see ``weights.draw_head``.
+        dropout: probability of dropping a feature before the layer; 0 for no dropout.
     """
 
     NAMES = ("classifier.weight", "classifier.bias")
@@ -142,16 +142,16 @@ class Head(nn.Cell):
         )
 
     def construct(self, x: Tensor) -> Tensor:
-        """Features (N, features) to logits (N, num_classes)."""
+        """Compute logits (N, num_classes) from features (N, features)."""
         if self.dropout is not None:
             x = self.dropout(x)
         return self.classifier(x)
 
 
 def learned_names(cell: nn.Cell) -> tuple[str, ...]:
-    """Names of a cell's parameters, but for moving statistics.
+    """Return the names of a cell's parameters, without moving statistics.
 
-    ``trainable_params()`` would not do: it asks ``requires_grad``, which a run sets.
+    ``trainable_params()`` would depend on ``requires_grad``, which a run changes.
     """
     names = (parameter.name for parameter in cell.get_parameters())
     return tuple(name for name in names if not name.endswith(MOVING_STATISTICS))

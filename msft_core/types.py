@@ -1,4 +1,4 @@
-"""The data that crosses a hook. Importing this module imports neither MindSpore nor NumPy."""
+"""Types of hook arguments and hook results. This module imports neither MindSpore nor NumPy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SWITCHED_KINDS: tuple[Kind, ...] = ("callback", "metric", "extractor")
 
 
 class Settings(BaseModel):
-    """Base of every settings model: unknown keys are refused, values do not change."""
+    """Base class of every settings model. It refuses unknown keys; its values cannot change."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -42,28 +42,28 @@ def _absolute_if_file(value: str) -> str:
 
 
 NameOrFile = Annotated[str, AfterValidator(_absolute_if_file)]
-"""A setting that is a name, a URL or a file. A file's path is made absolute, so that the written
-configuration finds it from any working directory."""
+"""Type of a setting that is a name, a URL or a file. The path of a file becomes absolute, so that
+the written configuration works from any working directory."""
 
 
 class Reporter(Protocol):
-    """What a plugin says to the user while it works."""
+    """Prints messages of a plugin for the user."""
 
     def info(self, message: str) -> None:
-        """Say one line, unless the user asked for quiet."""
+        """Print one line, unless the user asked for quiet."""
 
     def warning(self, message: str) -> None:
-        """Say one line that the user should not miss."""
+        """Print one warning line."""
 
     def progress(
         self, description: str, total: int | None = None, unit: str = ""
     ) -> AbstractContextManager[Callable[[int], None]]:
-        """A progress bar; call what it gives with the number of units done since the last call."""
+        """Show a progress bar. Call its value with the number of units done since the last call."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a dataset or a backbone may need from the run that builds it."""
+    """Seed, cache folder and reporter of the run that builds a dataset or a backbone."""
 
     seed: int
     cache_dir: Path
@@ -72,17 +72,17 @@ class Context:
 
 @dataclass(frozen=True)
 class Component:
-    """A named thing that a plugin offers.
+    """A named dataset, backbone, strategy, callback, metric or extractor that a plugin offers.
 
     Args:
         kind: one of dataset, backbone, strategy, callback, metric, extractor.
-        name: how ``--dataset``, ``--backbone``, ``--strategy`` or a settings section names it.
+        name: its name for ``--dataset``, ``--backbone``, ``--strategy`` or a settings section.
         summary: one line for ``msft plugins``.
-        settings: model of its settings, shown by ``msft plugins show`` and checked before anything
-            heavy runs.
-        fetch: downloads all it needs for working offline later and returns the files; None where
-            there is nothing to download.
-        urls: what ``fetch`` downloads from unless a setting gives another, for ``msft doctor``.
+        settings: model of its settings. ``msft plugins show`` prints it, and msft checks the
+            settings with it before MindSpore is imported.
+        fetch: downloads all files that the component needs offline, and returns their paths; None
+            if there is nothing to download.
+        urls: addresses from which ``fetch`` downloads by default; ``msft doctor`` checks them.
     """
 
     kind: Kind
@@ -95,30 +95,30 @@ class Component:
 
 @runtime_checkable
 class ImageTable(Protocol):
-    """Encoded images by index; picklable. ``msft_core.images`` has two ready-made ones."""
+    """Encoded images by index; picklable. ``msft_core.images`` has two implementations."""
 
     @property
     def ids(self) -> Sequence[str]:
-        """A stable, unique name for each image: augmentation is keyed by it."""
+        """A unique name for each image, the same in each run. Augmentation depends on it."""
 
     @property
     def labels(self) -> Sequence[int]:
-        """Index into the class list for each image."""
+        """For each image, an index into the class list."""
 
     def read(self, index: int) -> bytes:
-        """The encoded image (a JPEG file's content, say)."""
+        """Return an encoded image, for example the bytes of a JPEG file."""
 
 
 @dataclass(frozen=True)
 class DatasetSplits:
-    """Training and validation images with one class list, fixed from train.
+    """Training and validation images with one class list.
 
     Args:
         classes: class names in label order.
-        train: the images trained on.
-        val: the images evaluated on.
-        description: what these images are, for the output and the run folder.
-        notes: lines that the user should see (a split that was made, say).
+        train: the training images. Every class needs at least one.
+        val: the validation images.
+        description: a name of the images, for the output and the run folder.
+        notes: lines for the user, for example about held-out images.
     """
 
     classes: tuple[str, ...]
@@ -134,11 +134,11 @@ class Preprocessing:
 
     Args:
         size: side of the square input, pixels.
-        mean: for each of R, G, B, on a scale of 0 to 1.
-        std: likewise.
+        mean: of R, G and B, on a scale of 0 to 1.
+        std: of R, G and B, on the same scale.
         crop_fraction: evaluation resizes the short side to ``round(size / crop_fraction)`` pixels
             and crops the centre.
-        interpolation: of evaluation's resize and of training's crop.
+        interpolation: for the resize in evaluation and for the crop in training.
     """
 
     size: int
@@ -150,8 +150,10 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Stage:
-    """A named part of a backbone: a Cell from one tensor to one tensor that alone owns its
-    parameters."""
+    """A named part of a backbone.
+
+    Its Cell takes one tensor and returns one tensor. No other stage has the same parameters.
+    """
 
     name: str
     cell: nn.Cell
@@ -163,17 +165,17 @@ class Backbone:
 
     The network is ``head(stage_n(... stage_1(images)))``; images are float32 (N, 3, size, size),
     normalised, and the head returns logits, float32 (N, num_classes). Parameter names are unique
-    over all stages and the head. Pooling is a stage; dropout before the classifier belongs to the
+    over all stages and the head. Pooling is a stage. Dropout before the classifier belongs to the
     head.
 
     Args:
-        name: of the component.
-        stages: in the order they are applied.
-        head: the last classification layer, new for this number of classes.
-        preprocessing: of the images.
-        dialect: where the weights come from; goes into the checkpoint, since it decides padding
-            and eps.
-        weights: what was loaded, for the output and the run folder.
+        name: name of the component.
+        stages: in the order of computation.
+        head: a new classification layer for this number of classes.
+        preprocessing: how an image becomes the input.
+        dialect: origin of the weights. It decides padding and eps, so msft writes it into the
+            checkpoint.
+        weights: name of the loaded weights, for the output and the run folder.
     """
 
     name: str
@@ -190,12 +192,12 @@ MOVING_STATISTICS = ("moving_mean", "moving_variance")
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that train alike.
+    """Parameters that train with the same settings.
 
     Args:
         names: parameter names.
         rate_factor: multiplies the learning rate.
-        weight_decay: overrides the optimizer's, where not None.
+        weight_decay: if not None, overrides the optimizer's weight decay.
     """
 
     names: tuple[str, ...]
@@ -205,16 +207,15 @@ class ParameterGroup:
 
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """The optimizer a strategy asks for.
+    """The optimizer that a strategy chooses.
 
     Args:
         name: momentum (SGD with momentum) or adam.
         learning_rate: peak rate.
-        momentum: of ``momentum``; adam ignores it.
-        weight_decay: applied to parameters of two and more dimensions, as usual: not to biases
-            and norms.
+        momentum: for the optimizer ``momentum``; adam ignores it.
+        weight_decay: for parameters with two or more dimensions, not for biases and norms.
         schedule: constant, or half a cosine from the peak to zero over the whole run.
-        warmup_epochs: the rate rises linearly over these first epochs.
+        warmup_epochs: number of first epochs in which the rate rises linearly.
     """
 
     name: Literal["momentum", "adam"]
@@ -227,14 +228,15 @@ class OptimizerSpec:
 
 @dataclass(frozen=True)
 class Trainable:
-    """What a strategy answers: which parameters train, and how.
+    """The result of ``select_trainable``: which parameters train, and how.
 
     Args:
-        groups: parameters that train; all others are frozen.
-        optimizer: how they train.
-        batch_norm: ``frozen_eval`` runs a batch norm in evaluation mode where its own parameters
-            are frozen, and on batch statistics, moving the moving ones, where they train;
-            ``batch`` runs every one on batch statistics, as the published tutorials do.
+        groups: parameters that train; msft freezes all others.
+        optimizer: optimizer and schedule.
+        batch_norm: with ``frozen_eval``, a batch norm with frozen parameters runs in evaluation
+            mode, and a batch norm that trains uses batch statistics and updates its moving
+            statistics. With ``batch``, every batch norm uses batch statistics, as in the published
+            tutorials.
     """
 
     groups: tuple[ParameterGroup, ...]
@@ -243,7 +245,7 @@ class Trainable:
 
     @property
     def names(self) -> frozenset[str]:
-        """Every parameter that trains."""
+        """The names of all parameters that train."""
         return frozenset(name for group in self.groups for name in group.names)
 
 
@@ -252,12 +254,13 @@ class FeatureExtractor:
     """The frozen prefix of a backbone on another engine.
 
     Args:
-        compute: from images, float32 of the shape that the plugin was shown, to what the prefix
-            gives for them.
-        description: engine, version and precision, all that its values depend on: stored outputs
-            of another description are not used.
-        tolerance: greatest difference from MindSpore's own output that the precision explains:
-            the Euclidean norm of a batch's difference by that of its output.
+        compute: takes images, float32 with the shape of the hook's example, and returns the
+            outputs of the prefix.
+        description: engine, version and precision, and everything else that the values depend on.
+            It is part of the cache key.
+        tolerance: largest relative difference from MindSpore's output that the precision
+            explains: the Euclidean norm of the difference of a batch, divided by the norm of
+            MindSpore's output.
     """
 
     compute: Callable[[Array], Array]
@@ -267,13 +270,13 @@ class FeatureExtractor:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """The network's answers on a split.
+    """The network's predictions for a split.
 
     Args:
-        ids: of the images.
+        ids: N image ids.
         labels: int64 (N,), the true classes.
-        probabilities: float32 (N, K), rows sum to 1.
-        classes: K names.
+        probabilities: float32 (N, K); the K values of an image sum to 1.
+        classes: K class names.
     """
 
     ids: tuple[str, ...]
@@ -289,12 +292,12 @@ class Predictions:
 
 @dataclass(frozen=True, eq=False)
 class ImageBatch:
-    """Images as the network saw them, with normalisation undone, for pictures.
+    """Images as the network sees them, without normalisation, for figures.
 
     Args:
         pixels: uint8 (N, H, W, 3), RGB.
         labels: int64 (N,).
-        ids: of the images.
+        ids: N image ids.
     """
 
     pixels: Array
@@ -304,16 +307,16 @@ class ImageBatch:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch, as in a line of ``metrics.jsonl``.
+    """The values of one epoch, as in a line of ``metrics.jsonl``.
 
     Args:
         epoch: from 1.
         train: ``{"loss": ...}``.
-        val: metrics of the validation images; empty where the epoch was not evaluated.
-        learning_rate: at the epoch's last step.
-        seconds: training time of the epoch, evaluation left out.
+        val: metrics of the validation images; empty if the epoch was not evaluated.
+        learning_rate: at the last step of the epoch.
+        seconds: training time of the epoch, without evaluation.
         step_ms: mean time of a training step, milliseconds.
-        extra: what plugins recorded with ``run.record``.
+        extra: figures that plugins added with ``run.record``.
     """
 
     epoch: int
@@ -337,14 +340,14 @@ class Best:
 
 @dataclass(frozen=True)
 class RunReport:
-    """How a run ended; what ``msft_core.run`` returns.
+    """How a run ended. ``msft_core.run`` returns it.
 
     Args:
-        status: ``completed``, ``stopped`` (a plugin asked for it), ``interrupted`` or ``failed``.
+        status: ``completed``, ``stopped`` (by a plugin), ``interrupted`` or ``failed``.
         folder: the run folder.
-        best: None where nothing was evaluated.
-        history: a record for each epoch that finished.
-        reason: why it stopped, where it did.
+        best: the best checkpoint; None if no epoch was evaluated.
+        history: one record per finished epoch.
+        reason: why the run stopped, if it did.
     """
 
     status: Literal["completed", "stopped", "interrupted", "failed"]
@@ -356,16 +359,16 @@ class RunReport:
 
 @dataclass(eq=False)
 class HookCall:
-    """One call of a plugin's hook, as observers see it.
+    """One hook call, as an observer receives it.
 
     Args:
-        plugin: whose function it is.
-        hook: which.
-        arguments: what the function takes of the hook's arguments, by name.
-        depth: how many other hook calls it is inside of.
-        result: what it answered; None until it has.
-        error: what it raised, as ``PluginError`` where that was not a ``MsftError`` already.
-        seconds: how long it took.
+        plugin: name of the plugin.
+        hook: name of the hook.
+        arguments: the arguments that the function takes, by name.
+        depth: number of other hook calls around this call.
+        result: the hook result; None before the call ends.
+        error: the exception. An exception that is no ``MsftError`` is wrapped in ``PluginError``.
+        seconds: duration.
     """
 
     plugin: str
@@ -378,28 +381,28 @@ class HookCall:
 
 
 class Observer(Protocol):
-    """Sees every hook call of a run: ``run(observers=[...])``."""
+    """Receives every hook call of a run: ``run(observers=[...])``."""
 
     def begin(self, call: HookCall) -> None:
-        """The function is about to be called."""
+        """Called just before the plugin's function."""
 
     def end(self, call: HookCall) -> None:
-        """The same object again, with what came of it."""
+        """Called after it, with the same object and its result or error."""
 
 
 class Run(Protocol):
-    """A run as callbacks see it."""
+    """A run, as callbacks see it."""
 
     config: Any
     """The resolved configuration (``msft_core.config.RunConfig``)."""
     splits: DatasetSplits
-    """The images, without those that do not decode."""
+    """The images, without those that cannot be decoded."""
     backbone: Backbone
-    """The network that is being trained."""
+    """The network in training."""
     reporter: Reporter
-    """For lines, warnings and progress."""
+    """Prints lines, warnings and progress bars."""
     best: Best | None
-    """The best checkpoint so far, as ``set_best`` named it."""
+    """The best checkpoint so far, from the last ``set_best``."""
 
     @property
     def folder(self) -> Path:
@@ -407,32 +410,32 @@ class Run(Protocol):
 
     @property
     def history(self) -> Sequence[EpochRecord]:
-        """A record for each finished epoch; in ``on_epoch_end`` the epoch just trained is last."""
+        """One record per finished epoch; in ``on_epoch_end`` the last one is this epoch's."""
 
     def settings(self, kind: Kind, name: str) -> Any:
-        """The resolved settings of a component."""
+        """Return the resolved settings of a component."""
 
     def evaluate(self, split: str = "val") -> Mapping[str, float]:
-        """Loss and every metric on a split; computed at most once an epoch and shared by all."""
+        """Return loss and every metric of a split. msft computes them at most once per epoch."""
 
     def predictions(self, split: str = "val") -> Predictions:
-        """Likewise, the answers themselves."""
+        """Return the predictions for a split. msft computes them at most once per epoch."""
 
     def images(self, split: str, count: int) -> ImageBatch:
-        """Some images of a split: of train the first of epoch 1, augmented; of val evenly spaced
-        ones, as evaluated."""
+        """Return some images of a split: for train the first images of epoch 1, augmented; for val
+        evenly spaced images, as in evaluation."""
 
     def read_images(self, split: str, ids: Sequence[str]) -> ImageBatch:
-        """These images of a split, as evaluated."""
+        """Return the images of a split with these ids, as in evaluation."""
 
     def save_checkpoint(self, path: Path) -> Path:
-        """Write the network as it is now, with all that prediction needs; never half a file."""
+        """Write the current network and all data for prediction. The file is complete or absent."""
 
     def set_best(self, path: Path, epoch: int, value: float, metric: str) -> None:
-        """Name the checkpoint that the end of the run reloads."""
+        """Set the checkpoint that msft reloads at the end of the run."""
 
     def record(self, name: str, value: float) -> None:
-        """Add a figure to this epoch's line of ``metrics.jsonl``."""
+        """Add a figure to the line of this epoch in ``metrics.jsonl``."""
 
     def stop(self, reason: str) -> None:
         """End training after this epoch."""

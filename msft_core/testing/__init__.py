@@ -1,13 +1,13 @@
-"""The kit for tests of plugins: a pytest plugin that is there wherever msft is installed.
+"""The test kit for plugins: a pytest plugin that pytest loads if msft is installed.
 
-Fixtures: ``msft_run`` trains in less than a second on a tiny dataset and backbone, with any plugins
-added; ``msft_recorder`` holds every hook call of those runs; ``msft_reporter`` what they said;
-``msft_context`` is a ``Context`` for calling a hook directly; ``msft_cli`` is the command line.
-Functions: ``assert_backbone``, ``assert_dataset``, ``assert_strategy`` hold a component against the
-contract.
+Fixtures: ``msft_run`` trains a tiny network on a tiny dataset, with additional plugins;
+``msft_recorder`` holds every hook call of these runs; ``msft_reporter`` holds their messages;
+``msft_context`` is a ``Context`` for direct hook calls; ``msft_cli`` runs the command line.
+Functions: ``assert_backbone``, ``assert_dataset`` and ``assert_strategy`` check that a component
+keeps the contract.
 
-Nothing outlives a test: plugins belong to the run they are given to, the cache folder and run
-folders are temporary, and the environment is put back.
+Nothing remains after a test: a plugin belongs to the run that receives it, the cache folder and the
+run folders are temporary, and the environment is restored.
 
 pytest imports this module at its start, so it imports nothing heavy.
 """
@@ -48,12 +48,12 @@ __all__ = [
 
 
 class MsftRun:
-    """Runs msft in this process, quickly. The fixture ``msft_run`` is one.
+    """Runs msft in this process. The fixture ``msft_run`` is an instance.
 
     Args:
-        folder: run folders are made in it.
-        recorder: sees the hook calls.
-        reporter: hears what is said.
+        folder: the parent of the run folders.
+        recorder: receives the hook calls.
+        reporter: receives the messages.
     """
 
     def __init__(self, folder: Path, recorder: HookRecorder, reporter: RecordingReporter) -> None:
@@ -66,9 +66,9 @@ class MsftRun:
         """Train for two epochs on the tiny dataset and backbone, unless ``sections`` say otherwise.
 
         Args:
-            plugins: objects, classes or modules with hooks; a string or a path is what
-                ``--plugin`` takes. Installed plugins are there anyway.
-            out: the run folder; a new temporary one by default.
+            plugins: objects, classes or modules with hooks. A string or a path means the same as
+                for ``--plugin``. Installed plugins take part too.
+            out: the run folder; by default a new temporary folder.
             sections: as in a configuration: ``strategy="freeze"``, ``training={"epochs": 1}``.
 
         Returns:
@@ -92,7 +92,7 @@ class MsftRun:
 
 
 def _quick() -> dict[str, Any]:
-    """What makes a run quick: small in all, and no pictures drawn."""
+    """Return the settings of a small and quick run without figures."""
     return {
         "dataset": "tiny",
         "backbone": "tiny",
@@ -103,7 +103,7 @@ def _quick() -> dict[str, Any]:
 
 
 class CommandLine:
-    """The command ``msft`` in an empty working directory. The fixture ``msft_cli`` is one.
+    """Runs ``msft`` in an empty working directory. The fixture ``msft_cli`` is an instance.
 
     Args:
         cwd: the working directory.
@@ -118,7 +118,7 @@ class CommandLine:
         env: Mapping[str, str] | None = None,
         timeout: float = 300,
     ) -> subprocess.CompletedProcess[str]:
-        """Run ``msft`` with these arguments in a process of its own.
+        """Run ``msft`` with these arguments in a new process.
 
         Args:
             arguments: after ``msft``.
@@ -126,7 +126,7 @@ class CommandLine:
             timeout: seconds.
 
         Returns:
-            Its exit status and what it wrote.
+            Its exit status and its output.
         """
         return subprocess.run(
             [sys.executable, "-m", "msft_core", *map(str, arguments)],
@@ -141,7 +141,7 @@ class CommandLine:
 
 @pytest.fixture
 def msft_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache folder of the test's own, and no plugins chosen in the environment."""
+    """A temporary cache folder. The fixture also unsets msft's other environment variables."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("MSFT_CACHE", str(folder))
     for variable in ("MSFT_PLUGINS", "MSFT_WITHOUT", "MSFT_TRACE"):
@@ -151,13 +151,13 @@ def msft_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 @pytest.fixture
 def msft_recorder() -> HookRecorder:
-    """Every hook call of the test's runs."""
+    """All hook calls of the test's runs."""
     return HookRecorder()
 
 
 @pytest.fixture
 def msft_reporter() -> RecordingReporter:
-    """What the test's runs said."""
+    """All messages of the test's runs."""
     return RecordingReporter()
 
 

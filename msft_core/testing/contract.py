@@ -1,4 +1,4 @@
-"""Does a component keep the contract? Each function here raises with every breach it finds."""
+"""Checks of the contract. Each function raises an error that lists every breach."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 _READ_AT_MOST = 200
-"""Images of a split that are read twice, to see whether they stay the same."""
+"""Maximum number of images per split that are read twice and compared."""
 
 
 def _own_cache(check: Callable[P, None]) -> Callable[P, None]:
-    """A temporary cache folder for the time of a check, where ``MSFT_CACHE`` names none."""
+    """Use a temporary cache folder during a check, unless ``MSFT_CACHE`` names one."""
 
     @functools.wraps(check)
     def checking(*arguments: P.args, **keywords: P.kwargs) -> None:
@@ -42,16 +42,18 @@ def _own_cache(check: Callable[P, None]) -> Callable[P, None]:
 def assert_dataset(
     name: str, *, plugins: Sequence[object] = (), settings: Mapping[str, Any] | None = None
 ) -> None:
-    """A dataset gives two splits with one class list, images that decode, and the same each time.
+    """Check a dataset: every image can be decoded, and a second build gives the same splits.
+
+    Also checks that no image is in both splits, and that the tables can be pickled.
 
     Args:
-        name: of the dataset.
-        plugins: besides the installed ones, as ``msft_run`` takes them.
+        name: name of the dataset.
+        plugins: plugins besides the installed ones, as for ``msft_run``.
         settings: as in the section ``dataset`` of a configuration.
 
     Raises:
-        AssertionError: with a line for each breach.
-        MsftError: what the plugin raised.
+        AssertionError: the contract is broken; one line per breach.
+        MsftError: raised by the plugin.
     """
     from msft_core.data.checking import check_splits
 
@@ -98,20 +100,20 @@ def assert_backbone(
     settings: Mapping[str, Any] | None = None,
     num_classes: int = 3,
 ) -> None:
-    """A backbone is stages and a head that own their parameters, and gives logits it repeats.
+    """Check a backbone: stages and head run, own their parameters, and repeat their logits.
 
-    It is run forward on random images as a whole and cut after each stage, and trained by the
-    strategies ``freeze`` and ``finetune`` for an epoch on the tiny dataset.
+    Runs each stage and the head on random images. Trains the network for one epoch on the tiny
+    dataset, once with ``freeze`` and once with ``finetune``.
 
     Args:
-        name: of the backbone.
-        plugins: besides the installed ones, as ``msft_run`` takes them.
+        name: name of the backbone.
+        plugins: plugins besides the installed ones, as for ``msft_run``.
         settings: as in the section ``backbone`` of a configuration.
-        num_classes: to ask the hook for.
+        num_classes: number of classes for the hook.
 
     Raises:
-        AssertionError: with a line for each breach.
-        MsftError: what the plugin raised, or refused by the core.
+        AssertionError: the contract is broken; one line per breach.
+        MsftError: raised by the plugin, or by the core, which refuses the hook result.
     """
     from mindspore import nn
 
@@ -216,19 +218,19 @@ def assert_strategy(
     backbone_settings: Mapping[str, Any] | None = None,
     epochs: int = 3,
 ) -> None:
-    """A strategy answers alike when asked alike, changes nothing, and trains what it says alone.
+    """Check a strategy: it is a pure function, and only the selected parameters train.
 
     Args:
-        name: of the strategy.
-        plugins: besides the installed ones, as ``msft_run`` takes them.
+        name: name of the strategy.
+        plugins: plugins besides the installed ones, as for ``msft_run``.
         settings: as in the section ``strategy`` of a configuration.
-        backbone: what it is tried on.
+        backbone: name of the backbone to train.
         backbone_settings: as in the section ``backbone``.
-        epochs: to ask for, and to train.
+        epochs: number of epochs to call the hook for, and to train.
 
     Raises:
-        AssertionError: with a line for each breach.
-        MsftError: what the plugin raised, or refused by the core.
+        AssertionError: the contract is broken; one line per breach.
+        MsftError: raised by the plugin, or by the core, which refuses the hook result.
     """
     import numpy as np
 
@@ -285,7 +287,7 @@ def _values(backbone: Backbone) -> dict[str, Any]:
 
 
 class _Snapshots:
-    """A plugin that copies all parameters at the start and after the last epoch."""
+    """A plugin that copies all parameters at the start and after each epoch."""
 
     def __init__(self, values: dict[str, dict[str, Any]]) -> None:
         from msft_core.hookspecs import hookimpl

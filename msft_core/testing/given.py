@@ -1,4 +1,4 @@
-"""What a test gives to a run besides the installed plugins."""
+"""Plugins that a test gives to a run, besides the installed ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 def split_plugins(plugins: Sequence[object]) -> tuple[list[str], list[object]]:
     """What ``--plugin`` takes (strings and paths), and what ``run(plugins=[...])`` takes.
 
-    The tiny plugin is always there; a test that names it too does not get it twice.
+    Adds the tiny plugin, but not twice if the test gives it too.
     """
     from msft_core.testing import tiny
 

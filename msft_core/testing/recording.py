@@ -1,4 +1,4 @@
-"""What tests look at afterwards: hook calls, and what was said."""
+"""Records for tests: hook calls and messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class HookRecorder:
-    """Keeps every hook call, in the order they began."""
+    """Records every hook call, in the order of their beginning."""
 
     def __init__(self) -> None:
         self.calls: list[HookCall] = []
@@ -24,7 +24,7 @@ class HookRecorder:
         """See ``msft_core.types.Observer``."""
 
     def of(self, hook: str | None = None, plugin: str | None = None) -> list[HookCall]:
-        """The calls of a hook, of a plugin, or of both."""
+        """Return the calls of a hook, of a plugin, or of a hook in a plugin."""
         return [
             call
             for call in self.calls
@@ -38,17 +38,17 @@ class HookRecorder:
 
 
 class RecordingReporter:
-    """Keeps every line; a ``msft_core.Reporter``."""
+    """A ``msft_core.Reporter`` that records every message."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        """All of it, in order."""
+        """Infos and warnings, in order."""
         self.infos: list[str] = []
         self.warnings: list[str] = []
         self.totals: list[tuple[str, int | None]] = []
         """Description and total of each progress bar."""
         self.done = 0
-        """What all progress bars were advanced by."""
+        """Sum of the units of all progress bars."""
 
     def info(self, message: str) -> None:
         """See ``msft_core.types.Reporter``."""
@@ -69,5 +69,5 @@ class RecordingReporter:
         yield self.advance
 
     def advance(self, count: int) -> None:
-        """What a progress bar is moved with."""
+        """Add units to ``done``."""
         self.done += count

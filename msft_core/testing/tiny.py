@@ -1,6 +1,6 @@
-"""A plugin for tests: a dataset in memory and a staged backbone that trains in a blink.
+"""A plugin for tests: a small dataset in memory and a very small backbone.
 
-Its components are both called ``tiny``. ``msft_run`` adds it; elsewhere it is
+Both components are called ``tiny``. ``msft_run`` adds the plugin. On the command line, use
 ``--plugin msft_core.testing.tiny``.
 """
 
@@ -29,14 +29,14 @@ CLASSES = ("blue", "red")
 
 
 class TinyDatasetSettings(Settings):
-    """How many images a class."""
+    """Number of images per class."""
 
     train_per_class: int = 8
     val_per_class: int = 4
 
 
 class TinyBackboneSettings(Settings):
-    """Sizes that tests vary."""
+    """Sizes of the network, for tests that vary them."""
 
     image_size: int = 16
     width: int = 4
@@ -44,7 +44,7 @@ class TinyBackboneSettings(Settings):
 
 @hookimpl
 def list_components() -> list[Component]:
-    """A dataset and a backbone, both called tiny."""
+    """Offer a dataset and a backbone, both called ``tiny``."""
     return [
         Component("dataset", "tiny", "blue and red squares", TinyDatasetSettings),
         Component("backbone", "tiny", "two stages with batch norm", TinyBackboneSettings),
@@ -52,7 +52,7 @@ def list_components() -> list[Component]:
 
 
 def picture(label: int, number: int) -> bytes:
-    """A JPEG, mostly blue or mostly red, with a texture of its own."""
+    """Return a JPEG image, mostly blue or mostly red, with random texture."""
     import numpy as np
     from PIL import Image
 
@@ -65,7 +65,7 @@ def picture(label: int, number: int) -> bytes:
 
 
 def table(per_class: int, start: int = 0) -> MemoryTable:
-    """A table of so many pictures a class."""
+    """Return a table with this number of images per class."""
     from msft_core.images import MemoryTable
 
     rows = [(label, start + i) for label in range(len(CLASSES)) for i in range(per_class)]
@@ -80,7 +80,7 @@ def table(per_class: int, start: int = 0) -> MemoryTable:
 def build_dataset(
     name: str, settings: TinyDatasetSettings, context: Context
 ) -> DatasetSplits | None:
-    """Blue and red squares."""
+    """Draw blue and red squares."""
     if name != "tiny":
         return None
     return DatasetSplits(
@@ -93,7 +93,7 @@ def build_dataset(
 
 @hookimpl
 def build_backbone(name: str, num_classes: int, settings: TinyBackboneSettings) -> Backbone | None:
-    """Two convolutions, a pool with dropout, and a head."""
+    """Build two convolutions, the first with dropout, a pool and a head."""
     if name != "tiny":
         return None
     from mindspore import nn

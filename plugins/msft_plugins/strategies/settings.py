@@ -1,4 +1,4 @@
-"""What each strategy lets one choose, with the defaults that docs/running.md measures."""
+"""What each strategy lets one choose, with the defaults that docs/defaults.md measures."""
 
 from __future__ import annotations
 

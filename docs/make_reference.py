@@ -52,6 +52,7 @@ NAMES = {
 NAMES_WITH_VALUES = {"API_VERSION", "TRAIN_NAMES", "VAL_NAMES", "TEST_NAMES", "MOVING_STATISTICS"}
 _IN_OTHER_FILES = {
     "testing": ("testing/__init__", "testing/recording", "testing/contract"),
+    "stages": ("stages", "types"),
     "weights": ("weights/finding", "weights/reading", "weights/loading"),
 }
 # Private, and so meant for the reader of the source alone.

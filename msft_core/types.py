@@ -187,7 +187,7 @@ class Backbone:
 
 
 MOVING_STATISTICS = ("moving_mean", "moving_variance")
-"""Ends of the names of parameters that are counted, not learned."""
+"""Ends of the names of moving statistics: parameters that never train."""
 
 
 @dataclass(frozen=True)

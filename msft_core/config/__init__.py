@@ -2,10 +2,11 @@
 
 from msft_core.config.checking import component_settings, resolve, settings_model
 from msft_core.config.run_config import RunConfig
-from msft_core.config.sections import DataSettings, RuntimeSettings
+from msft_core.config.sections import SECTIONS, DataSettings, RuntimeSettings
 from msft_core.config.sources import merge, parse_assignment, plugin_lists, read_toml
 
 __all__ = [
+    "SECTIONS",
     "DataSettings",
     "RunConfig",
     "RuntimeSettings",

@@ -1,10 +1,12 @@
-"""Files written so that no reader ever sees half of one; hashes; sizes for people. Public."""
+"""Files that no reader ever sees half of; hashes; sizes for people. Public."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
-import stat
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b, sha256
 from pathlib import Path
@@ -16,36 +18,80 @@ _CHUNK = 1 << 20
 def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
     """Let ``write`` write a file beside ``path``, flush it to disk, and give it its name.
 
+    The file gets the mode that the umask asks for. Whatever fails, ``path`` stays as it was, and
+    nothing is left beside it.
+
     Args:
         path: the final name.
-        write: called with a temporary path of the same suffix in the same folder.
+        write: called with a temporary path of the same name in a folder of its own.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full; and whatever ``write`` raises.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    # A folder, since some writers (MindSpore's) leave files of their own where they fail.
+    beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     try:
+        temporary = beside / path.name
         write(temporary)
-        temporary.chmod(stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IROTH)
+        follow_umask(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(beside, ignore_errors=True)
     return path
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write UTF-8 text atomically."""
-    return write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """Write UTF-8 text atomically. A name that is not UTF-8 is written with its own bytes."""
+    content = text.encode("utf-8", "surrogateescape")
+    return write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
 def write_json(path: Path, value: Any) -> Path:
-    """Write a JSON file atomically, indented."""
-    return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write a JSON file atomically, indented. See ``json_text``."""
+    return write_text(path, json_text(value, indent=2) + "\n")
 
 
 def write_json_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> Path:
-    """Write a file of one JSON value a line atomically."""
-    lines = (json.dumps(value, ensure_ascii=False) + "\n" for value in values)
-    return write_text(path, "".join(lines))
+    """Write a file of one JSON value a line atomically. See ``json_text``."""
+    return write_text(path, "".join(json_text(value) + "\n" for value in values))
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """A value as JSON that every reader takes: NaN and infinity become ``null``."""
+    text = json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    # Names of files that are not UTF-8 have surrogates, which no other program reads.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
+
+
+def follow_umask(path: Path) -> None:
+    """Give a file or folder the mode it would have had from ``open`` or ``mkdir``.
+
+    Temporary files and folders are private (0600), and MindSpore's checkpoints read-only (0400).
+    """
+    path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
+
+
+def _umask() -> int:
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return next(int(line[6:], 8) for line in status.splitlines() if line.startswith("Umask:"))
+    except (OSError, StopIteration, ValueError):
+        # Elsewhere it can only be read by setting it, which other threads may notice.
+        mask = os.umask(0o077)
+        os.umask(mask)
+        return mask
 
 
 def hash_of(*parts: object) -> bytes:

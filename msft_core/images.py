@@ -140,7 +140,7 @@ def decode(data: bytes) -> Image.Image:
     from EXIF is applied, transparency is laid over white, 16-bit greys are scaled to 8 bits.
 
     Returns: an image of mode RGB.
-    Raises: ImageError, and nothing else, whatever the bytes are.
+    Raises: ImageError whatever the bytes are; MemoryError where there is too little memory.
     """
     return decode_opened(open_image(data), data)
 
@@ -177,6 +177,8 @@ def open_image(data: bytes) -> ImageFile.ImageFile:
         opened = Image.open(io.BytesIO(data), formats=[kind])
     except Image.DecompressionBombError:
         raise ImageError(f"more than {MAX_PIXELS // 1_000_000} million pixels") from None
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow raises whatever its parsers stumble over
         raise ImageError(_explain(error, kind, data)) from error
     width, height = opened.size
@@ -195,7 +197,7 @@ def decode_opened(opened: ImageFile.ImageFile, data: bytes) -> Image.Image:
         picture = _to_rgb(opened)
         orientation = orientation_of(opened)
         return picture if orientation == 1 else picture.transpose(_UPRIGHT[orientation])
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except Exception as error:
         raise ImageError(_explain(error, sniff(data), data)) from error

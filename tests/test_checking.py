@@ -36,6 +36,7 @@ def check(
 ) -> Findings:
     return check_splits(
         splits,
+        plugin="mine",
         workers=2,
         reporter=RecordingReporter(),
         memory=memory,

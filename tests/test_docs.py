@@ -149,7 +149,7 @@ def test_the_readmes_python_works(place: Path) -> None:
         [sys.executable, "-c", code[0].text], cwd=place, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
-    assert "build_dataset is answered by plugin 'MyPhotos'" in result.stdout
+    assert "plugin 'MyPhotos' overrides build_dataset" in result.stdout
 
 
 @pytest.mark.parametrize("block", TOML, ids=lambda block: block.page)

@@ -155,7 +155,7 @@ def test_a_hook_of_three_lines_replaces_the_dataset_and_the_output_says_so(tmp_p
     )
 
     assert json.loads((report.folder / "classes.json").read_text()) == ["a", "b"]
-    assert any("build_dataset is answered by plugin 'Smaller'" in line for line in reporter.infos)
+    assert any("plugin 'Smaller' overrides build_dataset" in line for line in reporter.infos)
     overrides = json.loads((report.folder / "environment.json").read_text())["overrides"]
     assert overrides == {"build_dataset": "Smaller"}
 
@@ -576,5 +576,6 @@ def test_a_head_of_the_wrong_size_is_reported_as_its_plugins(tmp_path: Path) -> 
         def build_backbone(self, name: str, settings: Any) -> msft_core.Backbone | None:
             return tiny.build_backbone(name, 7, settings)
 
-    with pytest.raises(PluginError, match=r"'Wrong', hook build_backbone: .*\(6, 7\)"):
+    with pytest.raises(PluginError, match=r"'Wrong', hook build_backbone: .*7\).*must be \(1, 2\)"):
         run(tmp_path / "run", Wrong)
+    assert not (tmp_path / "run").exists(), "found before the run begins"

@@ -202,7 +202,7 @@ def test_weight_decay_spares_biases_and_norms() -> None:
         )
 
 
-def sink_on_the_host(fn: Any, dataset: Any, sink_size: int) -> Any:
+def sink_on_the_host(fn: Any, dataset: Any, sink_size: int, jit_config: Any = None) -> Any:
     """What ``mindspore.data_sink`` does, without a device that could hold the data."""
 
     def process() -> Any:

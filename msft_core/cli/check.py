@@ -29,7 +29,7 @@ def command(
         splits = read_splits(folder)
         for note in splits.notes:
             reporter.info(note)
-        found = check_splits(splits, workers=cpu_count(), reporter=reporter)
+        found = check_splits(splits, plugin="folder", workers=cpu_count(), reporter=reporter)
         for image in found.skipped:
             reporter.warning(f"{image['id']}: {image['reason']}")
         for of_train, of_val in found.twins:

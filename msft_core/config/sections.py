@@ -65,8 +65,8 @@ class RuntimeSettings(Settings):
     mode: Literal["auto", "graph", "pynative"] = Field(
         "auto", description="auto: graph on an accelerator; on a CPU only training steps"
     )
-    sink: bool | None = Field(
-        None, description="dataset sink mode; by default where the device supports it"
+    sink: bool = Field(
+        False, description="feed whole epochs to the device at once (MindSpore's dataset sink mode)"
     )
 
 

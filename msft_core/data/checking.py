@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from msft_core.errors import DataError
-from msft_core.files import content_digest, write_atomically
-from msft_core.images import ImageError, decode, subset
+from msft_core.data.checked import checked_table, read_image
+from msft_core.data.memory import CheckMemory
+from msft_core.errors import DataError, PluginError
+from msft_core.files import content_digest
+from msft_core.images import FileTable, ImageError, decode
 from msft_core.types import DatasetSplits, ImageTable, Reporter
 
 Decoder = Callable[[bytes], object]
@@ -38,6 +38,7 @@ class Findings:
 def check_splits(
     splits: DatasetSplits,
     *,
+    plugin: str,
     workers: int,
     reporter: Reporter,
     memory: Path | None = None,
@@ -47,27 +48,28 @@ def check_splits(
 
     Args:
         splits: from a dataset.
+        plugin: whose splits these are, for messages.
         workers: threads.
         reporter: for progress.
-        memory: a folder that keeps the digests of images that decoded: the same image is then not
-            decoded again, in this run or the next.
+        memory: a folder that keeps what is known of images between runs, see ``CheckMemory``.
         decode: decodes an image, or raises ImageError.
 
     Raises:
         DataError: a class has no training image that decodes, or no validation image does.
     """
-    known = _recall(memory)
+    remembered = CheckMemory(memory)
     checks = {
         name: check_images(
             getattr(splits, name),
+            plugin=plugin,
             workers=workers,
             reporter=reporter,
-            known=known,
+            memory=remembered,
             decode=decode,
         )
         for name in ("train", "val")
     }
-    _remember(memory, known, {digest for check in checks.values() for digest in check.digests})
+    remembered.save(digest for check in checks.values() for digest in check.digests)
     skipped = tuple(
         {"split": name, "id": image.id, "path": image.path, "reason": image.reason}
         for name, check in checks.items()
@@ -75,8 +77,8 @@ def check_splits(
     )
     kept = replace(
         splits,
-        train=subset(splits.train, checks["train"].kept),
-        val=subset(splits.val, checks["val"].kept),
+        train=checked_table(splits.train, checks["train"].kept, checks["train"].digests, plugin),
+        val=checked_table(splits.val, checks["val"].kept, checks["val"].digests, plugin),
     )
     first = f" The first problem: {skipped[0]['id']}: {skipped[0]['reason']}." if skipped else ""
     there = set(kept.train.labels)
@@ -117,36 +119,52 @@ class ImageCheck:
 def check_images(
     table: ImageTable,
     *,
+    plugin: str = "",
     workers: int,
     reporter: Reporter,
-    known: Container[str] = (),
+    memory: CheckMemory | None = None,
     decode: Decoder = decode,
 ) -> ImageCheck:
     """Decode every image of a table once, in threads, and say which cannot be used.
 
-    A file that cannot be read counts as one that does not decode. Ctrl-C ends it within an
+    An image that cannot be read counts as one that does not decode. Ctrl-C ends it within an
     image's time.
 
     Args:
         table: the images.
+        plugin: whose table it is, for messages.
         workers: threads.
         reporter: for progress.
-        known: digests of images that decoded before: these are read, and not decoded again.
+        memory: what is known of images: one that decoded before is not decoded again, and a file
+            that has not changed is not read.
         decode: decodes an image, or raises ImageError.
+
+    Raises:
+        MemoryError: an image does not fit into memory. That is no fault of the image.
     """
+    memory = memory or CheckMemory(None)
     paths: Sequence[str] | None = getattr(table, "paths", None)
+    # Whatever else has paths may read something else than these files.
+    files = table.paths if isinstance(table, FileTable) else None
 
     def examine(index: int) -> tuple[str, str]:
         """Digest and reason; one of them is empty."""
+        if files is not None:
+            noted = memory.digest_of(files[index])
+            if noted in memory.decoded:
+                return str(noted), ""
         try:
-            data = table.read(index)
+            status = Path(files[index]).stat() if files is not None else None
+            data = read_image(table, index, plugin)
             digest = content_digest(data)
-            if digest not in known:
+            if digest not in memory.decoded:
                 decode(data)
-        except ImageError as error:
+        except (ImageError, PluginError) as error:
             return "", str(error)
         except OSError as error:
             return "", f"cannot be read: {error.strerror or error}"
+        if files is not None and status is not None:
+            memory.note_file(files[index], status, digest)
         return digest, ""
 
     kept: list[int] = []
@@ -193,30 +211,3 @@ def duplicates_between(
         for digest, image_id in zip(val_check.digests, val.ids, strict=True)
         if digest in first
     )
-
-
-# A file of 16-byte digests, one after the other. One cut short or garbled only knows fewer.
-
-
-def _recall(memory: Path | None) -> frozenset[str]:
-    data = b""
-    if memory is not None:
-        with suppress(OSError):
-            data = _file_in(memory).read_bytes()
-    return frozenset(data[i : i + 16].hex() for i in range(0, len(data), 16))
-
-
-def _remember(memory: Path | None, known: frozenset[str], found: set[str]) -> None:
-    if memory is None or found <= known:
-        return
-    # What another run has added meanwhile stays.
-    together = sorted(_recall(memory) | found)
-    content = b"".join(bytes.fromhex(digest) for digest in together)
-    with suppress(OSError):  # a folder that cannot be written costs time, nothing else
-        memory.mkdir(parents=True, exist_ok=True)
-        write_atomically(_file_in(memory), lambda path: path.write_bytes(content))
-
-
-def _file_in(memory: Path) -> Path:
-    # Another release may decode more, or less.
-    return memory / f"msft-{version('msft')}-pillow-{version('pillow')}.digests"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from msft_core.data.pipeline import Batch, Recipe, number_from, order_of, steps_of
+from msft_core.data.pipeline import Batch, Recipe, SunkEpoch, batch_sizes, number_from, order_of
 from msft_core.images import decode_opened, open_image, orientation_of, sniff
 from msft_core.types import Array, ImageTable
 
@@ -28,7 +28,7 @@ class MindSporePipeline:
 
     def steps(self) -> int:
         """See ``Pipeline``."""
-        return steps_of(len(self.table.labels), self.recipe)
+        return len(batch_sizes(len(self.table.labels), self.recipe))
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """See ``Pipeline``."""
@@ -86,7 +86,22 @@ class MindSporePipeline:
             num_parallel_workers=workers,
         )
         dataset = dataset.map(transforms.TypeCast(dtype.int32), input_columns="label")
+        sizes = batch_sizes(len(self.table.labels), recipe)
+        if sizes[-1] > recipe.batch_size:  # see batch_sizes
+
+            def size_of(info: Any) -> int:
+                return sizes[min(info.get_batch_num(), len(sizes) - 1)]
+
+            return dataset.batch(size_of)
         return dataset.batch(recipe.batch_size, drop_remainder=recipe.drop_remainder)
+
+    def sunk(self, number: int) -> SunkEpoch:
+        """See ``KeyedPipeline``."""
+        sizes = batch_sizes(len(self.table.labels), self.recipe)
+        whole = sizes.count(self.recipe.batch_size)
+        rest = list(self.epoch(number))[whole:] if whole < len(sizes) else []
+        dataset = self.dataset(number).project(["image", "label"]).take(whole)
+        return SunkEpoch(dataset, whole, rest)
 
 
 class _Encoded:

@@ -8,18 +8,22 @@ number of workers, the batch size and the other images change nothing. MindSpore
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from msft_core.data.views import Augmentation, evaluation_view, normalise, training_view
-from msft_core.errors import DataError, first_line
+from msft_core.errors import DataError
 from msft_core.files import hash_of
+from msft_core.images import ImageError
 from msft_core.types import Array, ImageTable, Preprocessing
+
+PREFETCHED = 2
+"""Batches that are made ahead of the network."""
 
 
 class Use(Enum):
@@ -75,6 +79,21 @@ class Recipe:
     views: int = 0
 
 
+@dataclass(frozen=True, eq=False)
+class SunkEpoch:
+    """An epoch for dataset sink mode: batches of one shape, and those of another.
+
+    Args:
+        dataset: a ``mindspore.dataset`` of the columns "image" and "label".
+        steps: its batches.
+        rest: batches of another size, which a graph of one shape does not take.
+    """
+
+    dataset: Any
+    steps: int
+    rest: Sequence[Batch]
+
+
 class Pipeline(Protocol):
     """Batches of a split."""
 
@@ -99,7 +118,7 @@ class KeyedPipeline:
 
     def steps(self) -> int:
         """See ``Pipeline``."""
-        return steps_of(len(self._labels), self.recipe)
+        return len(batch_sizes(len(self._labels), self.recipe))
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """See ``Pipeline``."""
@@ -107,14 +126,34 @@ class KeyedPipeline:
 
     def portions(self, number: int) -> list[Array]:
         """int64 (n,) each: the indices of the images of each batch of an epoch."""
-        size, order = self.recipe.batch_size, order_of(len(self._labels), self.recipe, number)
-        return [order[i * size : (i + 1) * size] for i in range(self.steps())]
+        sizes = batch_sizes(len(self._labels), self.recipe)
+        order = order_of(len(self._labels), self.recipe, number)
+        return np.split(order[: sum(sizes)], np.cumsum(sizes)[:-1])
 
     def batches(self, portions: Sequence[Array], number: int) -> Iterator[Batch]:
         """A batch for each portion of indices, as an epoch shows the images."""
-        for portion, pixels in zip(portions, self._views(portions, number), strict=True):
-            normalised = normalise(np.stack(pixels), self.recipe.preprocessing)
-            yield Batch(normalised, self.labels(portion), portion)
+        if self.recipe.workers:
+            yield from self._in_threads(portions, number)
+            return
+        for portion in portions:
+            yield self._batch(portion, (self.view(int(i), number) for i in portion))
+
+    def sunk(self, number: int) -> SunkEpoch:
+        """The same epoch for a device that takes many batches at once."""
+        import mindspore.dataset as ds
+
+        portions = self.portions(number)
+        whole = [one for one in portions if len(one) == self.recipe.batch_size]
+
+        def feed() -> Iterator[tuple[Array, Array]]:
+            for batch in self.batches(whole, number):
+                yield batch.inputs, batch.labels
+
+        dataset = ds.GeneratorDataset(
+            feed, ["image", "label"], shuffle=False, python_multiprocessing=False
+        )
+        rest = [one for one in portions if len(one) != self.recipe.batch_size]
+        return SunkEpoch(dataset, len(whole), list(self.batches(rest, number)))
 
     def labels(self, indices: Array) -> Array:
         """int32 (n,): the classes of these images."""
@@ -125,51 +164,68 @@ class KeyedPipeline:
         return number % self.recipe.views if self.recipe.views else number
 
     def view(self, index: int, number: int) -> Array:
-        """uint8 (size, size, 3): one image as an epoch shows it."""
-        recipe = self.recipe
-        try:
-            data = self.table.read(index)
-        except OSError as error:
-            reason = error.strerror or first_line(error)
-            raise DataError(
-                f"{self.table.ids[index]} cannot be read any more: {reason}."
-            ) from error
-        if recipe.augmentation is None:
-            return evaluation_view(data, recipe.preprocessing)
-        return training_view(
-            data,
-            recipe.preprocessing,
-            recipe.augmentation,
-            seed=recipe.seed,
-            image_id=self.table.ids[index],
-            view=self.view_number(number),
-        )
+        """uint8 (size, size, 3): one image as an epoch shows it.
 
-    def _views(self, portions: Sequence[Array], number: int) -> Iterator[list[Array]]:
-        if self.recipe.workers == 0:
-            for portion in portions:
-                yield [self.view(int(index), number) for index in portion]
-            return
-        with ThreadPoolExecutor(self.recipe.workers, "msft-decode") as pool:
-            waiting: deque[list[Future[Array]]] = deque()
+        Raises:
+            DataError: the image cannot be read or decoded any more.
+        """
+        recipe, name = self.recipe, self.table.ids[index]
+        data = self.table.read(index)
+        try:
+            if recipe.augmentation is None:
+                return evaluation_view(data, recipe.preprocessing)
+            return training_view(
+                data,
+                recipe.preprocessing,
+                recipe.augmentation,
+                seed=recipe.seed,
+                image_id=name,
+                view=self.view_number(number),
+            )
+        except ImageError as error:
+            raise DataError(f"image {name} does not decode any more: {error}.") from error
+
+    def _batch(self, portion: Array, views: Iterable[Array]) -> Batch:
+        pixels = normalise(np.stack(list(views)), self.recipe.preprocessing)
+        return Batch(pixels, self.labels(portion), portion)
+
+    def _in_threads(self, portions: Sequence[Array], number: int) -> Iterator[Batch]:
+        """Views are made by some threads, batches by one more, while the network computes."""
+        with (
+            ThreadPoolExecutor(self.recipe.workers, "msft-decode") as decoders,
+            ThreadPoolExecutor(1, "msft-batch") as assembler,
+        ):
+            waiting: deque[Future[Batch]] = deque()
+            decoding: list[Future[Array]] = []
             try:
                 for portion in portions:
-                    waiting.append(
-                        [pool.submit(self.view, int(index), number) for index in portion]
-                    )
-                    # One batch is decoded while the network works on the one before.
-                    if len(waiting) > 2:
-                        yield [future.result() for future in waiting.popleft()]
+                    decoding = [decoders.submit(self.view, int(i), number) for i in portion]
+                    views = (future.result() for future in decoding)
+                    waiting.append(assembler.submit(self._batch, portion, views))
+                    if len(waiting) > PREFETCHED:
+                        yield waiting.popleft().result()
                 while waiting:
-                    yield [future.result() for future in waiting.popleft()]
+                    yield waiting.popleft().result()
             finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+                for future in decoding:
+                    future.cancel()
+                decoders.shutdown(wait=False, cancel_futures=True)
+                assembler.shutdown(wait=False, cancel_futures=True)
 
 
-def steps_of(count: int, recipe: Recipe) -> int:
-    """Batches an epoch, for so many images."""
+def batch_sizes(count: int, recipe: Recipe) -> list[int]:
+    """Images of each batch of an epoch.
+
+    Where training would end on a batch of one image, the image joins the batch before: batch norm
+    would take the statistics of that one image for those of all.
+    """
     whole, rest = divmod(count, recipe.batch_size)
-    return whole + (rest > 0 and not recipe.drop_remainder)
+    sizes = [recipe.batch_size] * whole
+    if rest == 1 and whole and recipe.shuffle and not recipe.drop_remainder:
+        sizes[-1] += 1
+    elif rest and not recipe.drop_remainder:
+        sizes.append(rest)
+    return sizes
 
 
 def order_of(count: int, recipe: Recipe, number: int) -> Array:

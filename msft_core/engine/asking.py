@@ -28,9 +28,7 @@ class Asker:
         )
         if overrides and self.overrides.get(hook) != plugin:
             self.overrides[hook] = plugin
-            self._reporter.info(
-                f"{hook}: plugin {plugin!r} overrides the owner of the {kind} {choice.name!r}."
-            )
+            self._reporter.info(f"plugin {plugin!r} overrides {hook} of {kind} {choice.name!r}")
         return result, plugin
 
     def extractor(self, context: Context) -> AskExtractor | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from msft_core import config as configuration
 from msft_core.config import RunConfig
@@ -64,9 +64,21 @@ def run(
         KeyboardInterrupt: on Ctrl-C, after ``on_run_end``; before the run began, with no argument,
             after that with the ``RunReport``.
     """
-    reporter = reporter or console_reporter()
     interrupts = Interrupts()
-    with interrupts.caught(), ExitStack() as always, ExitStack() as if_refused:
+    with interrupts.caught():
+        # In a function of its own, so that its Cells are gone before the handlers are.
+        return _run(config, plugins, out, reporter or console_reporter(), observers, interrupts)
+
+
+def _run(
+    config: Mapping[str, Any] | RunConfig | str | Path,
+    plugins: Sequence[object],
+    out: str | Path | None,
+    reporter: Reporter,
+    observers: Sequence[Observer],
+    interrupts: Interrupts,
+) -> RunReport:
+    with ExitStack() as always, ExitStack() as if_refused:
         # 1, 2: what was asked for, and the plugins.
         raw = _raw(config)
         modules, without = configuration.plugin_lists(raw)
@@ -92,14 +104,15 @@ def run(
         # 6: the device; MindSpore is imported here and no earlier.
         from msft_core.system.device import clamp_workers, prepare
 
-        device = prepare(settled.runtime, reporter)
-        interrupts.install()
+        with interrupts.noted():
+            device = prepare(settled.runtime, reporter)
+            interrupts.install()
         workers = clamp_workers(settled.data.workers, reporter)
 
         # 7: the dataset, every image of it checked.
         context = Context(settled.training.seed, cache_dir(), reporter)
-        splits, _ = asker.ask("build_dataset", "dataset", context=context)
-        found = _checked(splits, settled, workers, reporter)
+        splits, owner = asker.ask("build_dataset", "dataset", context=context)
+        found = _checked(splits, owner, settled, workers, reporter)
         splits = found.splits
         _introduce(splits, reporter)
 
@@ -138,6 +151,9 @@ def run(
         )
         strategy = Strategy(asker, trainer, pipelines[Use.TRAINING].steps(), settled, reporter)
         strategy.select(1)
+        feed.refresh()
+        if_refused.callback(feed.close)
+        trainer.try_out(feed.example())
 
         # The run begins: all of the above stands in its folder, which takes its name.
         folder.write_text("config.toml", settled.to_toml())
@@ -165,10 +181,10 @@ def _train_to_the_end(run: LiveRun, strategy: Strategy, interrupts: Interrupts) 
     """Steps 9 and 10, whatever happens in between."""
     error: BaseException | None = None
     try:
-        run.feed.refresh()
         run.call("on_run_start")
         # 9: the epochs.
-        for epoch in range(1, run.config.training.epochs + 1):
+        epochs = run.config.training.epochs
+        for epoch in range(1, epochs + 1):
             if epoch > 1 and strategy.select(epoch):  # the first was asked for in step 8
                 run.feed.refresh()
             _one_epoch(epoch, run, interrupts)
@@ -177,18 +193,20 @@ def _train_to_the_end(run: LiveRun, strategy: Strategy, interrupts: Interrupts) 
                 break
     except (Exception, KeyboardInterrupt) as caught:
         error = caught
-    # 10: the best checkpoint again, and the end.
-    if run.best and not isinstance(error, KeyboardInterrupt):
-        try:
-            run.reload_best()
-        except Exception as caught:
-            error, run.best = error or caught, None
+    # 10: last.ckpt, the best checkpoint again, and the end. Whatever fails, the rest is done.
+    if error is None or isinstance(error, KeyboardInterrupt):
+        error = _caught(run.save_last, error)
+    if run.best:
+        error = _caught(run.reload_best, error)
     report = _report(run, error)
     for failure in run.call_guarded("on_run_end", report=report, error=error):
-        run.reporter.warning(str(failure))
         if error is None:
-            error, report = failure, replace(report, status="failed", reason=str(failure))
+            error = failure
+            report = _report(run, error)
+        elif not isinstance(failure, KeyboardInterrupt):
+            run.reporter.warning(str(failure))
     run.feed.close()
+    interrupts.finish()
     if isinstance(error, KeyboardInterrupt):
         raise KeyboardInterrupt(report) from None
     if error is not None:
@@ -198,6 +216,15 @@ def _train_to_the_end(run: LiveRun, strategy: Strategy, interrupts: Interrupts) 
         raise error
     _conclude(run, report)
     return report
+
+
+def _caught(do: Callable[[], object], error: BaseException | None) -> BaseException | None:
+    """Do something; the first error of all, if there is any."""
+    try:
+        do()
+    except (Exception, KeyboardInterrupt) as caught:
+        return error or caught
+    return error
 
 
 def _one_epoch(epoch: int, run: LiveRun, interrupts: Interrupts) -> None:
@@ -226,7 +253,7 @@ def _one_epoch(epoch: int, run: LiveRun, interrupts: Interrupts) -> None:
             step_ms=1000 * seconds / result.steps,
         )
     )
-    run.save_checkpoint(run.folder / "last.ckpt")
+    run.save_last_now_and_then()
     best_before = run.best
     run.call("on_epoch_end", epoch=epoch)
     _say_epoch(run.finish_epoch_end(), epochs, run.best is not best_before, run.reporter)
@@ -246,12 +273,14 @@ def _default_folder(config: RunConfig) -> Path:
 
 
 def _checked(
-    splits: DatasetSplits, config: RunConfig, workers: int, reporter: Reporter
+    splits: DatasetSplits, plugin: str, config: RunConfig, workers: int, reporter: Reporter
 ) -> Findings:
     """Leave out what does not decode, unless that is to be an error, and say so."""
     from msft_core.data.checking import check_splits
 
-    found = check_splits(splits, workers=workers, reporter=reporter, memory=cache_dir() / "checked")
+    found = check_splits(
+        splits, plugin=plugin, workers=workers, reporter=reporter, memory=cache_dir() / "checked"
+    )
     if found.skipped:
         first = f"{found.skipped[0]['id']}: {found.skipped[0]['reason']}"
         if config.data.strict:
@@ -318,9 +347,7 @@ def _pipelines(
         workers=workers,
     )
     as_evaluated = replace(as_trained, augmentation=None, shuffle=False, drop_remainder=False)
-    # A whole epoch sunk into a device is fed by MindSpore's pipeline.
-    with_mindspore = device.sink or data.pipeline == "mindspore"
-    make: Any = MindSporePipeline if with_mindspore else KeyedPipeline
+    make: Any = MindSporePipeline if data.pipeline == "mindspore" else KeyedPipeline
     return {
         Use.TRAINING: make(splits.train, as_trained),
         Use.EVALUATING_TRAIN: make(splits.train, as_evaluated),
@@ -360,15 +387,15 @@ def _say_epoch(record: EpochRecord, epochs: int, is_best: bool, reporter: Report
 
 
 def _report(run: LiveRun, error: BaseException | None) -> RunReport:
+    status: Literal["completed", "stopped", "interrupted", "failed"] = "completed"
+    reason = run.state.stop_reason
     if isinstance(error, KeyboardInterrupt):
         status, reason = "interrupted", "interrupted by the user"
     elif error is not None:
-        status, reason = "failed", first_line(error)
-    elif run.state.stop_reason:
-        status, reason = "stopped", run.state.stop_reason
-    else:
-        status, reason = "completed", ""
-    return RunReport(status, run.folder, run.best, tuple(run.history), reason)  # type: ignore[arg-type]
+        status, reason = "failed", str(error) if isinstance(error, MsftError) else first_line(error)
+    elif reason:
+        status = "stopped"
+    return RunReport(status, run.folder, run.best, tuple(run.history), reason)
 
 
 def _conclude(run: LiveRun, report: RunReport) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from msft_core.data.pipeline import KeyedPipeline
+from msft_core.data.pipeline import Batch, KeyedPipeline
 from msft_core.features.prefix import BATCH, FrozenPrefix, relative_difference
 from msft_core.features.store import FeatureStore
 from msft_core.types import Array, Reporter
@@ -25,8 +25,8 @@ class FeatureCache:
         description: what they depend on, but for the image and the engine.
         store: keeps them.
         keys: of all features that the run will need.
-        example_keys: of the features of the prefix's example, which are compared with what is
-            stored.
+        example: the features of a few training images as the prefix gives them now.
+        example_keys: of these, to compare them with what is stored.
         reporter: for progress.
 
     Raises:
@@ -40,10 +40,12 @@ class FeatureCache:
         description: Mapping[str, Any],
         store: FeatureStore,
         keys: Sequence[bytes],
+        example: Batch,
         example_keys: Sequence[bytes],
         reporter: Reporter,
     ) -> None:
         self._prefix, self._store, self._reporter = prefix, store, reporter
+        self.example = example
         if prefix.dtype.kind not in "biufc":
             raise CannotStore(f"{prefix.name} gives {prefix.dtype}, which cannot be stored")
         self._feature_bytes = prefix.of_example[0].nbytes

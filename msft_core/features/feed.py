@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from msft_core.data.pipeline import KeyedPipeline, Pipeline, Use
+from msft_core.data.pipeline import Batch, KeyedPipeline, Pipeline, Use
 from msft_core.features.cache import CannotStore, FeatureCache
 from msft_core.features.keys import ViewKeys, code_digest, parameters_digest
 from msft_core.features.pipeline import FeaturePipeline
@@ -96,6 +96,14 @@ class Feed:
         """The images that the same batches are made of."""
         return self._pipelines[use] if self._cache is None else self._keys[use].images
 
+    def example(self) -> Batch:
+        """A few of what the trainer is fed with, for trying out the network."""
+        if self._cache is not None:
+            return self._cache.example
+        pipeline: Any = self._pipelines[Use.TRAINING]
+        images = KeyedPipeline(pipeline.table, replace(pipeline.recipe, workers=0))
+        return next(images.batches([np.zeros(1, np.int64)], 1))
+
     def close(self) -> None:
         """Let go of the stored features' files."""
         if self._cache is not None:
@@ -116,12 +124,13 @@ class Feed:
         names = [stage.name for stage in backbone.stages[:stages]]
         keys = train.of_epoch(1)
         few = np.unique(np.linspace(0, len(keys) - 1, EXAMPLES).astype(np.int64))
+        example = next(train.images.batches([few], 1))
         prefix = FrozenPrefix(
             chain,
             name=names[0] if stages == 1 else f"{names[0]} to {names[-1]}",
             plugin=self._trainer.plugin,
             graph=self._graph,
-            example=next(train.images.batches([few], 1)).inputs,
+            example=example.inputs,
             ask_extractor=self._ask_extractor,
             say=self._reporter.info,
         )
@@ -137,6 +146,7 @@ class Feed:
                 },
                 store=self._store,
                 keys=self._all_keys(),
+                example=replace(example, inputs=prefix.of_example),
                 example_keys=[keys[index] for index in few],
                 reporter=self._reporter,
             )

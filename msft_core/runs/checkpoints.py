@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from msft_core.errors import WeightsError
+from msft_core.errors import MsftError, WeightsError
 from msft_core.files import write_atomically
 from msft_core.training.state import TrainState
 from msft_core.types import Preprocessing, Reporter
@@ -95,16 +95,25 @@ def describe_checkpoint(checkpoint: Checkpoint, reporter: Reporter) -> Checkpoin
 
 
 def save_checkpoint(path: Path, state: TrainState, info: CheckpointInfo) -> Path:
-    """Write every parameter of the network into a ``.ckpt``, atomically."""
+    """Write every parameter of the network into a ``.ckpt``, atomically.
+
+    Raises:
+        MsftError: the folder cannot be written, or the disk is full. What was there stays.
+    """
     import mindspore as ms
 
     values = [{"name": n, "data": p} for n, p in sorted(state.parameters.items())]
-    return write_atomically(
-        path,
-        lambda temporary: ms.save_checkpoint(
-            values, str(temporary), append_dict=info.to_metadata()
-        ),
-    )
+    metadata = info.to_metadata()
+    try:
+        return write_atomically(
+            path, lambda beside: ms.save_checkpoint(values, str(beside), append_dict=metadata)
+        )
+    except OSError as error:
+        there = "the file of before is intact" if path.exists() else "there is no such file yet"
+        raise MsftError(
+            f"checkpoint {path} cannot be written: {error.strerror or error}; {there}. Make room, "
+            "or choose another --out."
+        ) from error
 
 
 def load_parameters(path: Path, state: TrainState) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from msft_core.config import RunConfig
 from msft_core.data import views
 from msft_core.data.pipeline import Batch, Use
-from msft_core.errors import MsftError, PluginError
+from msft_core.errors import MsftError, PluginError, TrainingError, first_line
 from msft_core.features.feed import Feed
 from msft_core.plugins.registry import Plugins
 from msft_core.runs.checkpoints import CheckpointInfo, load_parameters, save_checkpoint
@@ -34,6 +35,10 @@ from msft_core.types import (
 
 if TYPE_CHECKING:
     from msft_core.types import Run
+
+
+LAST_EVERY_SECONDS = 30.0
+"""``last.ckpt`` is written at the end and on an interruption, and at most so often in between."""
 
 
 class LiveRun:
@@ -69,6 +74,8 @@ class LiveRun:
         self._extra: dict[str, float] = {}
         self._evaluated: dict[str, Mapping[str, float]] = {}
         self._predicted: dict[str, tuple[Predictions, float]] = {}
+        self._of_best: tuple[int, dict[str, tuple[Predictions, float]], dict[str, Any]] = 0, {}, {}
+        self._last_saved = time.monotonic()
 
     # What callbacks use
 
@@ -137,15 +144,27 @@ class LiveRun:
         if unknown := [name for name in ids if name not in index_of]:
             raise ValueError(f"read_images: {split} has no image {unknown[0]!r}")
         indices = [index_of[name] for name in ids]
-        pixels = [
-            views.evaluation_view(table.read(i), self.backbone.preprocessing) for i in indices
-        ]
         size = self.backbone.preprocessing.size
         return ImageBatch(
-            np.stack(pixels) if pixels else np.zeros((0, size, size, 3), np.uint8),
+            self._pixels(split, indices) if indices else np.zeros((0, size, size, 3), np.uint8),
             np.asarray([table.labels[index] for index in indices], np.int64),
             tuple(ids),
         )
+
+    def _pixels(self, split: str, indices: Sequence[int]) -> Array:
+        """uint8 (n, size, size, 3): images as evaluation showed them last."""
+        use = Use.VALIDATION if split == "val" else Use.EVALUATING_TRAIN
+        pipeline: Any = self.feed.images(use)
+        if pipeline.recipe.augmentation is None:
+            table, preprocessing = self._table(split), self.backbone.preprocessing
+            return np.stack([views.evaluation_view(table.read(i), preprocessing) for i in indices])
+        # With data.augment_validation: the very views that were judged.
+        found: dict[int, Array] = {}
+        for batch in pipeline.epoch(max(1, len(self.state.history))):
+            for index, inputs in zip(batch.indices.tolist(), batch.inputs, strict=True):
+                if index in indices:
+                    found[index] = views.denormalise(inputs[None], self.backbone.preprocessing)[0]
+        return np.stack([found[index] for index in indices])
 
     def save_checkpoint(self, path: Path) -> Path:
         """See ``Run``."""
@@ -157,12 +176,17 @@ class LiveRun:
         if not Path(path).is_file():
             raise ValueError(f"set_best: there is no file {path}")
         self.state.best = Best(Path(path), epoch, float(value), metric)
+        if epoch == self.state.epoch:
+            self._of_best = epoch, dict(self._predicted), dict(self._evaluated)
 
     def record(self, name: str, value: float) -> None:
         """See ``Run``."""
         if name in _OF_THE_CORE:
             raise ValueError(f"record: {name!r} is the core's own, choose another name")
-        self._extra[name] = float(value)
+        try:
+            self._extra[name] = float(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"record: {name!r} = {value!r} is not a number") from None
 
     def stop(self, reason: str) -> None:
         """See ``Run``."""
@@ -177,20 +201,54 @@ class LiveRun:
         for _ in self._plugins.call_each(hook, self.config.enabled, run=self, **arguments):
             pass
 
-    def call_guarded(self, hook: str, **arguments: Any) -> Iterator[MsftError]:
-        """Call a hook of every plugin, whatever any of them raises; give what was raised."""
+    def call_guarded(self, hook: str, **arguments: Any) -> Iterator[MsftError | KeyboardInterrupt]:
+        """Call a hook of every plugin, whatever any of them raises; give what was raised.
+
+        The first Ctrl-C ends the function that it meets. The second one ends the calls.
+        """
+        interrupted = False
         for plugin in self._plugins.names_with(hook, self.config.enabled):
             try:
                 self._plugins.call_one(hook, plugin, run=self, **arguments)
             except MsftError as error:
                 yield error
+            except KeyboardInterrupt as interrupt:
+                yield interrupt
+                if interrupted:
+                    return
+                interrupted = True
+
+    def save_last(self) -> None:
+        """Write ``last.ckpt``."""
+        self.save_checkpoint(self.folder / "last.ckpt")
+        self._last_saved = time.monotonic()
+
+    def save_last_now_and_then(self) -> None:
+        """Write ``last.ckpt``, unless that was done a short time ago."""
+        if time.monotonic() - self._last_saved >= LAST_EVERY_SECONDS:
+            self.save_last()
 
     def reload_best(self) -> None:
-        """Put the best checkpoint's values into the network."""
-        assert self.best is not None
-        load_parameters(self.best.path, self.state)
-        self.feed.refresh()
-        self.forget()
+        """Put the best checkpoint's values into the network, with what was predicted then.
+
+        Raises:
+            MsftError: it cannot be read. Then there is no best any more.
+        """
+        best = self.best
+        assert best is not None
+        with self._interrupts.held():
+            try:
+                load_parameters(best.path, self.state)
+            except Exception as error:
+                self.best = None
+                raise MsftError(
+                    f"the best checkpoint {best.path} cannot be read: {first_line(error)}"
+                ) from error
+            self.feed.refresh()
+            self.forget()
+            epoch, self._predicted, self._evaluated = self._of_best
+            if epoch != best.epoch:
+                self.forget()
 
     def begin_epoch_end(self, record: EpochRecord) -> None:
         """The weights have changed: forget what was computed, and note the epoch."""
@@ -229,10 +287,18 @@ class LiveRun:
                     logits.append(of_batch)
                     advance(len(batch.indices))
                     self._interrupts.check()
-            self._predicted[split] = self._join(
-                table, np.concatenate(indices), np.concatenate(logits)
-            )
+            together = np.concatenate(logits)
+            self._require_finite(together, split)
+            self._predicted[split] = self._join(table, np.concatenate(indices), together)
         return self._predicted[split]
+
+    def _require_finite(self, logits: Array, split: str) -> None:
+        wrong = int((~np.isfinite(logits).all(axis=1)).sum())
+        if wrong:
+            raise TrainingError(
+                f"after epoch {self.state.epoch} the network's outputs are not finite for {wrong} "
+                f"of {len(logits)} images of {split}. Try a smaller learning rate (--lr)."
+            )
 
     def _join(self, table: Any, indices: Array, logits: Array) -> tuple[Predictions, float]:
         labels = np.asarray(table.labels, np.int64)[indices]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.metadata
 import os
+import shutil
 import sys
 import tempfile
 import warnings
@@ -46,11 +48,12 @@ def prepare(settings: RuntimeSettings, reporter: Reporter) -> Runtime:
     # Its warnings are about itself; errors still come through. A user's own level stays.
     os.environ.setdefault("GLOG_v", "3")
     # A graph that does not compile is dumped; without this, into the working directory.
-    os.environ.setdefault("MS_OM_PATH", tempfile.gettempdir())
+    if "MS_OM_PATH" not in os.environ:
+        os.environ["MS_OM_PATH"] = _private_folder()
     runtime = Runtime(
         device=device,
         graph=settings.mode == "graph" or (settings.mode == "auto" and device != "cpu"),
-        sink=(device != "cpu") if settings.sink is None else settings.sink,
+        sink=bool(settings.sink),
         may_compile=settings.mode != "pynative",
     )
     if runtime.sink and device == "cpu":
@@ -78,6 +81,13 @@ def versions() -> dict[str, str]:
     """Versions that decide a run's figures, for ``environment.json``."""
     names = ("msft", "mindspore", "numpy", "pillow", "pluggy", "pydantic", "matplotlib")
     return {"python": sys.version.split()[0]} | {n: importlib.metadata.version(n) for n in names}
+
+
+def _private_folder() -> str:
+    """A temporary folder that only this user can read; removed when the process ends."""
+    folder = tempfile.mkdtemp(prefix="msft-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _detect_device() -> str:

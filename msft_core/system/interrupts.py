@@ -18,11 +18,13 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupts:
     """Turns signals into ``KeyboardInterrupt``, held back where that would do harm.
 
-    A second signal is not held back: files are written beside their names, so nothing is lost.
+    A second signal is not held back by ``held``: files are written beside their names, so nothing
+    is lost.
     """
 
     def __init__(self) -> None:
         self._holds = 0
+        self._notes_only = False
         self._pending = False
 
     @contextmanager
@@ -56,6 +58,24 @@ class Interrupts:
         if not self._holds:
             self.check()
 
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Only note signals, however many come; raise at the end of the block.
+
+        For the import of MindSpore 2.10: an exception in the middle of it, Python's own
+        KeyboardInterrupt included, crashes the process (signal 11).
+        """
+        self._notes_only = True
+        try:
+            yield
+        finally:
+            self._notes_only = False
+        self.check()
+
+    def finish(self) -> None:
+        """Ignore signals from now on: everything is done, and what is left is to clean up."""
+        self._notes_only = True
+
     def check(self) -> None:
         """Raise the interrupt that was held back, if there is one."""
         if self._pending:
@@ -63,7 +83,7 @@ class Interrupts:
             raise KeyboardInterrupt
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._holds and not self._pending:
+        if self._notes_only or (self._holds and not self._pending):
             self._pending = True
         else:
             self._pending = False

@@ -60,7 +60,8 @@ def assert_dataset(
     asked = _Component("dataset", name, plugins, settings)
     splits = asked("build_dataset", context=asked.context)
     breaches: list[str] = []
-    found = check_splits(splits, workers=1, reporter=asked.context.reporter)
+    plugin = asked.loaded.owner("dataset", name)
+    found = check_splits(splits, plugin=plugin, workers=1, reporter=asked.context.reporter)
     breaches += [f"{i['split']} image {i['id']}: {i['reason']}" for i in found.skipped[:5]]
     breaches += [f"{one} of train is {other} of val" for one, other in found.twins[:5]]
     again = asked("build_dataset", context=asked.context)

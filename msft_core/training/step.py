@@ -46,13 +46,23 @@ class Step(nn.Cell):
         rest: stages and head.
         optimizers: together they cover the parameters that train.
         clock: int32 scalar, the number of the step, which dropout reads; advanced by each step.
+        loss_sum: float32 scalar to which each step adds its loss times its images, for sink mode;
+            None where the caller sees each step's logits.
     """
 
     def __init__(
-        self, prefix: Chain, rest: Chain, optimizers: Sequence[Any], clock: ms.Parameter
+        self,
+        prefix: Chain,
+        rest: Chain,
+        optimizers: Sequence[Any],
+        clock: ms.Parameter,
+        loss_sum: ms.Parameter | None = None,
     ) -> None:
         super().__init__(auto_prefix=False)
         self.prefix, self.rest, self.clock = prefix, rest, clock
+        self.sums_loss = loss_sum is not None
+        if loss_sum is not None:
+            self.loss_sum = loss_sum
         self.optimizers = nn.CellList(list(optimizers), auto_prefix=False)
         counts = [len(optimizer.parameters) for optimizer in optimizers]
         self.starts = tuple(sum(counts[:i]) for i in range(len(counts)))
@@ -71,6 +81,8 @@ class Step(nn.Cell):
         for i in range(len(self.optimizers)):
             self.optimizers[i](gradients[self.starts[i] : self.ends[i]])
         ops.assign_add(self.clock, 1)
+        if self.sums_loss:
+            ops.assign_add(self.loss_sum, loss * labels.shape[0])
         return loss, logits
 
 

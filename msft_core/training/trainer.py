@@ -59,6 +59,7 @@ class Trainer:
         self._num_classes, self._runtime, self._say = num_classes, runtime, say
         self.network = Network([*(s.cell for s in self.backbone.stages), self.backbone.head])
         self._clock = drive_dropout(self.network, state.seed)
+        self._loss_sum = ms.Parameter(ms.Tensor(0.0, ms.float32), name="msft_loss_sum")
         self.frozen_stages = 0
         """How many leading stages are frozen: for one image they give the same all the time."""
         self._skipped = 0
@@ -116,7 +117,8 @@ class Trainer:
     def _make_step(self) -> Callable[..., Any]:
         parts, cut = list(self.network.parts), self._first_that_trains()
         prefix, rest = Chain(parts[self._skipped : cut]), Chain(parts[cut:])
-        step = Step(prefix, rest, self.state.optimizers, self._clock)
+        loss_sum = self._loss_sum if self._sinks else None
+        step = Step(prefix, rest, self.state.optimizers, self._clock, loss_sum)
         if self._sinks:
             return step.construct  # data_sink compiles it
         if self._runtime.graph:
@@ -144,6 +146,21 @@ class Trainer:
         return self._runtime.graph or (self._runtime.may_compile and only_head)
 
     # Training and evaluating
+
+    def try_out(self, batch: Batch) -> None:
+        """Run the network forward on a few images, so that one that cannot train is found at once.
+
+        Args:
+            batch: of images, or of what ``skip_stages`` said.
+
+        Raises:
+            PluginError: the network does not run, or gives logits of another shape.
+        """
+        self.network.set_train(False)
+        network = Chain(list(self.network.parts)[self._skipped :])
+        with blaming(self.plugin, "build_backbone", _DOES_NOT_RUN):
+            logits = network(ms.Tensor(batch.inputs)).asnumpy()
+        self._checked(logits, len(batch.labels))
 
     def train_epoch(
         self, pipeline: Pipeline, epoch: int, between_steps: Callable[[], None]
@@ -187,15 +204,28 @@ class Trainer:
         return EpochResult(total / count, steps, self._rate_after(epoch, steps))
 
     def _train_epoch_sunk(self, pipeline: Any, epoch: int) -> EpochResult:
-        # One call feeds and runs the whole epoch on the device; it gives the last step's loss.
-        steps = pipeline.steps()
-        dataset = pipeline.dataset(epoch).project(["image", "label"])
-        loss = float(ms.data_sink(self._step, dataset, sink_size=steps)()[0].asnumpy())
+        """Feed all batches of one shape to the device at once, then the others one by one."""
+        assert self._step is not None
+        epoch_of = pipeline.sunk(epoch)
+        self._loss_sum.set_data(ms.Tensor(0.0, ms.float32))
+        if epoch_of.steps:
+            # Without a jit_config MindSpore 2.10 runs the step in PyNative.
+            config = ms.JitConfig() if self._runtime.graph else None
+            process = ms.data_sink(
+                self._step, epoch_of.dataset, sink_size=epoch_of.steps, jit_config=config
+            )
+            process()
+        for batch in epoch_of.rest:
+            self._step(ms.Tensor(batch.inputs), ms.Tensor(batch.labels))
+        count = epoch_of.steps * pipeline.recipe.batch_size
+        count += sum(len(batch.labels) for batch in epoch_of.rest)
+        loss = float(self._loss_sum.asnumpy()) / count
         if not math.isfinite(loss):
             raise TrainingError(
                 f"the loss is {loss} at the end of epoch {epoch}. "
                 "Try a smaller learning rate (--lr)."
             )
+        steps = epoch_of.steps + len(epoch_of.rest)
         self.state.step += steps
         self.state.epoch = epoch
         return EpochResult(loss, steps, self._rate_after(epoch, steps))
@@ -230,7 +260,7 @@ class Trainer:
             raise PluginError(
                 self.plugin,
                 "build_backbone",
-                f"the network gives {logits.shape} for {count} images and "
-                f"{self._num_classes} classes",
+                f"the network gives {logits.shape} for {count} images; with num_classes = "
+                f"{self._num_classes} its logits must be {(count, self._num_classes)}",
             )
         return logits

@@ -1,0 +1,122 @@
+"""What is remembered of images between runs: which content decodes, and which file has which."""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+
+from msft_core.files import hash_of, write_atomically
+
+DIGEST_BYTES = 16
+
+_FILE_ENTRY = struct.Struct("16s16s16s")  # path, fingerprint, digest
+_MOST_FILES = 2_000_000
+_RACY_SECONDS = 2.0
+"""A file that changed so shortly before it was read may change again within the clock's tick, and
+have the same time: it is not remembered. Git calls this racy."""
+
+
+class CheckMemory:
+    """Digests of images that decoded, and of files by path, size and times.
+
+    A file that has the path, size, inode and times (of change, too, which no program can set) of
+    an earlier run is not read again to know its digest. What is damaged on disk is forgotten.
+
+    Args:
+        folder: where it is kept; None to remember nothing.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self.decoded = frozenset(_read_digests(self._decoded_path))
+        """Digests of images that decoded with this release of msft and Pillow."""
+        self._files = _read_files(self._files_path)
+        self._new_files: dict[bytes, tuple[bytes, str]] = {}
+
+    def digest_of(self, path: str) -> str | None:
+        """The digest of a file that has not changed since it was noted; None where unknown."""
+        known = self._files.get(hash_of(Path(path).absolute()))
+        if known is None:
+            return None
+        try:
+            same = known[0] == _fingerprint(Path(path).stat())
+        except OSError:
+            return None
+        return known[1].hex() if same else None
+
+    def note_file(self, path: str, before: os.stat_result, digest: str) -> None:
+        """Remember the digest of a file's content.
+
+        Args:
+            path: of the file.
+            before: its status, taken before it was read.
+            digest: of its content.
+        """
+        if max(before.st_mtime, before.st_ctime) < time.time() - _RACY_SECONDS:
+            self._new_files[hash_of(Path(path).absolute())] = (_fingerprint(before), digest)
+
+    def save(self, decoded: Iterable[str]) -> None:
+        """Write what is new. A folder that cannot be written costs time, nothing else.
+
+        Args:
+            decoded: digests of images that decoded.
+        """
+        with suppress(OSError):
+            found = set(decoded)
+            if self._decoded_path and not found <= self.decoded:
+                # What another run has added meanwhile stays.
+                together = sorted(found.union(_read_digests(self._decoded_path)))
+                _write(self._decoded_path, b"".join(map(bytes.fromhex, together)))
+            if self._files_path and self._new_files:
+                files = _read_files(self._files_path)
+                for key, (fingerprint, digest) in self._new_files.items():
+                    files.pop(key, None)  # so that it comes last, as the newest
+                    files[key] = (fingerprint, bytes.fromhex(digest))
+                newest = list(files.items())[-_MOST_FILES:]
+                _write(
+                    self._files_path, b"".join(_FILE_ENTRY.pack(k, f, d) for k, (f, d) in newest)
+                )
+
+    @property
+    def _decoded_path(self) -> Path | None:
+        # Another release may decode more, or less.
+        name = f"msft-{version('msft')}-pillow-{version('pillow')}.digests"
+        return self._folder / name if self._folder else None
+
+    @property
+    def _files_path(self) -> Path | None:
+        return self._folder / "files" if self._folder else None
+
+
+def _fingerprint(status: os.stat_result) -> bytes:
+    return hash_of(
+        status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev
+    )
+
+
+def _read(path: Path | None) -> bytes:
+    if path is not None:
+        with suppress(OSError):
+            return path.read_bytes()
+    return b""
+
+
+def _read_digests(path: Path | None) -> set[str]:
+    data = _read(path)
+    return {data[i : i + DIGEST_BYTES].hex() for i in range(0, len(data), DIGEST_BYTES)}
+
+
+def _read_files(path: Path | None) -> dict[bytes, tuple[bytes, bytes]]:
+    data = _read(path)
+    whole = len(data) // _FILE_ENTRY.size * _FILE_ENTRY.size
+    return {key: (f, digest) for key, f, digest in _FILE_ENTRY.iter_unpack(data[:whole])}
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 import logging
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import url2pathname
 
 from msft_core.errors import DownloadError
-from msft_core.files import sha256_of, write_json
+from msft_core.files import follow_umask, sha256_of, write_json
 
 if TYPE_CHECKING:
+    import requests
+
     from msft_core.types import Context, Reporter
 
 CONNECT_SECONDS = 10
@@ -28,6 +32,9 @@ READ_SECONDS = 60
 
 ATTEMPTS = 3
 """Number of attempts if a download breaks off. A download that never began has one attempt."""
+
+ALLOW_HTTP = "MSFT_ALLOW_HTTP"
+"""Set in the environment, it allows http and redirects from https to http."""
 
 _CHUNK = 1 << 16
 
@@ -59,9 +66,9 @@ def fetch(
     """
     path = cached_path(url, context)
     pin = path.with_name(path.name + ".pin.json")
-    expected = sha256.lower() if sha256 else _read_pin(pin)
     what = what or path.name
     try:
+        expected = sha256.lower() if sha256 else _read_pin(pin)
         if path.is_file():
             got = sha256_of(path)
             if expected in (None, got):
@@ -69,11 +76,11 @@ def fetch(
                     _write_pin(pin, url, got)
                 return path
             context.reporter.warning(f"{path} is damaged and is downloaded again")
-            path.unlink()
         path.parent.mkdir(parents=True, exist_ok=True)
-        _download(url, path, expected, what, context.reporter)
+        # What is there stays until the new file is whole and verified.
+        got = _download(url, path, expected, what, context.reporter)
         if not expected:
-            _write_pin(pin, url, sha256_of(path))
+            _write_pin(pin, url, got)
     except _Failed as failure:
         ways = list(ways_out)
         if isinstance(failure, _Changed) and not sha256:
@@ -138,11 +145,14 @@ def _message(url: str, what: str, reason: str, ways_out: Sequence[str]) -> str:
     return f"{line}\nTry: {'; or '.join(ways_out)}." if ways_out else line
 
 
-def _download(url: str, path: Path, expected: str | None, what: str, reporter: Reporter) -> None:
-    """Download to ``path``, which does not exist yet, in a few attempts."""
+def _download(url: str, path: Path, expected: str | None, what: str, reporter: Reporter) -> str:
+    """Download to ``path`` in a few attempts; the SHA-256 of the file."""
     import pooch
 
+    got = ""
+
     def download(url: str, output_file: str, _pooch: object) -> None:
+        nonlocal got
         with ExitStack() as stack:
             bar = _Bar(what, reporter, stack)
             if urlsplit(url).scheme == "file":
@@ -153,19 +163,55 @@ def _download(url: str, path: Path, expected: str | None, what: str, reporter: R
         if expected and got != expected:
             raise _Changed(f"the file that came has sha256 {got[:12]}..., not {expected[:12]}...")
 
+    _require_safe(url)
     reporter.info(f"Downloading {what} from {url}")
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            with _silent_pooch(), _reasons(url):
-                # pooch downloads to a temporary name beside the file and moves it when
-                # `download` returns. It is not given the hash: it would report a wrong one in a
-                # long line, after a second reading.
-                pooch.retrieve(url, None, path.name, path.parent, downloader=download)
-            return
-        except _Failed as failure:
-            if not failure.again or attempt == ATTEMPTS:
-                raise
-            time.sleep(attempt)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                with _silent_pooch(), _reasons(url):
+                    # pooch downloads to a temporary name beside the file and moves it when
+                    # `download` returns. It is not given the hash: it would report a wrong one in
+                    # a long line, after a second reading.
+                    pooch.retrieve(url, None, beside.name, beside.parent, downloader=download)
+                break
+            except _Failed as failure:
+                if not failure.again or attempt == ATTEMPTS:
+                    raise
+                time.sleep(attempt)
+        follow_umask(beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return got
+
+
+def _require_safe(url: str) -> None:
+    """Refuse what anyone on the way could change, unless the user allows it.
+
+    Raises:
+        _Failed: the URL is http, and its host is not this machine.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "http" and not _is_here(parts.hostname) and not os.environ.get(ALLOW_HTTP):
+        raise _Failed(
+            f"http is refused, since anyone on the way could change the file: use https, or set "
+            f"{ALLOW_HTTP}=1"
+        )
+
+
+def _is_here(host: str | None) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _refuse_downgrade(answer: requests.Response, **_: object) -> None:
+    if answer.is_redirect and urlsplit(answer.url).scheme == "https":
+        target = urljoin(answer.url, answer.headers["location"])
+        if urlsplit(target).scheme != "https" and not os.environ.get(ALLOW_HTTP):
+            raise _Failed(f"the server redirects to {target}, which is not https")
 
 
 def _http(url: str, output_file: str, bar: _Bar) -> None:
@@ -177,6 +223,7 @@ def _http(url: str, output_file: str, bar: _Bar) -> None:
         timeout=(CONNECT_SECONDS, READ_SECONDS),
         # Compressed on the way, the announced length would not be the file's.
         headers={"Accept-Encoding": "identity"},
+        hooks={"response": _refuse_downgrade},
     )(url, output_file, None)
 
 
@@ -281,11 +328,20 @@ def _reasons(url: str) -> Iterator[None]:
 
 
 def _read_pin(pin: Path) -> str | None:
+    """The hash of the first download; None where there was none yet.
+
+    Raises:
+        _Failed: the pin is there and says nothing: somebody may have emptied it.
+    """
     try:
         value = json.loads(pin.read_text("utf-8"))["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
+        if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):
+            return value
+    except FileNotFoundError:
         return None
-    return value if isinstance(value, str) else None
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise _Failed(f"{pin} is damaged, so the file cannot be verified: delete it to download anew")
 
 
 def _write_pin(pin: Path, url: str, sha256: str) -> None:

@@ -41,7 +41,7 @@ def scan_class_folders(root: Path) -> dict[str, list[Path]]:
 
 def sub_folders(root: Path) -> list[Path]:
     """Return the sub-folders, sorted by name, without hidden ones. Raises DataError."""
-    return [root / name for name in sorted(e.name for e in _entries(root) if e.is_dir())]
+    return [root / name for name in sorted(e.name for e in _entries(root) if _is_folder(e))]
 
 
 def require_folder(path: Path) -> None:
@@ -246,7 +246,14 @@ def _files(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
     if real in above:  # a link to a folder that holds it
         return
     for entry in _entries(folder):
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _files(folder / entry.name, above | {real})
-        elif entry.is_file() or entry.is_symlink():
+        elif entry.is_symlink() or entry.is_file():
             yield folder / entry.name
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: it is listed like a file, so that the check names it
+        return False

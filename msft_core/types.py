@@ -6,9 +6,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    Protocol,
+    TypeAlias,
+    get_args,
+    runtime_checkable,
+)
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +33,10 @@ SWITCHED_KINDS: tuple[Kind, ...] = ("callback", "metric", "extractor")
 """Every component of these takes part that is ``enabled``."""
 
 
+NONE = "none"
+"""How a configuration file says None, which TOML lacks, for a setting whose default is another."""
+
+
 class Settings(BaseModel):
     """Base class of every settings model. It refuses unknown keys; its values cannot change."""
 
@@ -34,6 +47,19 @@ class Settings(BaseModel):
         populate_by_name=True,
         coerce_numbers_to_str=True,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_none(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        given = dict(values)
+        for name, info in cls.model_fields.items():
+            key = info.alias or name
+            may_be_none = type(None) in get_args(info.annotation)
+            if may_be_none and info.default is not None and given.get(key) == NONE:
+                given[key] = None
+        return given
 
 
 def _absolute_if_file(value: str) -> str:

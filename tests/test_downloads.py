@@ -277,7 +277,7 @@ def test_a_file_copied_into_the_cache_by_hand_is_used_and_pinned(
 
 def test_without_a_network_it_fails_soon_and_says_so(context: Context) -> None:
     start = time.monotonic()
-    message = failure("http://nowhere.invalid/a.ckpt", context, ways_out=("one", "two"))
+    message = failure("https://nowhere.invalid/a.ckpt", context, ways_out=("one", "two"))
     assert "nowhere.invalid is not found (is there a network?)" in message
     assert message.endswith("\nTry: one; or two.")
     assert "cannot be reached" in failure("http://127.0.0.1:9/a.ckpt", context)

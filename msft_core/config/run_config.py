@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tomlkit
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from msft_core.config.sections import (
     SECTIONS,
@@ -17,7 +18,7 @@ from msft_core.config.sections import (
     TrainingSettings,
 )
 from msft_core.config.sources import LISTS
-from msft_core.types import CHOSEN_KINDS, SWITCHED_KINDS, Component, Kind, Settings
+from msft_core.types import CHOSEN_KINDS, NONE, SWITCHED_KINDS, Component, Kind, Settings
 
 
 class Choice(BaseModel):
@@ -90,9 +91,28 @@ class RunConfig(BaseModel):
 
 
 def _dump(settings: Settings) -> dict[str, Any]:
-    dumped = settings.model_dump(mode="json", by_alias=True, exclude_none=True)
+    """Settings as TOML has them."""
+    dumped = {}
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name, None)  # one that is left out may lack what is required
-        if isinstance(value, Path):
-            dumped[field.alias or name] = str(value.absolute())
+        if value is None and field.default is None:
+            continue
+        dumped[field.alias or name] = _plain(value)
     return dumped
+
+
+def _plain(value: Any) -> Any:
+    """A value of a setting as TOML has it, at any depth: paths become absolute texts."""
+    if isinstance(value, Settings):
+        return _dump(value)
+    if isinstance(value, BaseModel):
+        return _plain(dict(value))
+    if isinstance(value, Path):
+        return str(value.expanduser().absolute())
+    if value is None:
+        return NONE
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in value]
+    return to_jsonable_python(value, fallback=str, inf_nan_mode="constants")

@@ -9,7 +9,8 @@ from typing import Any
 import tomlkit
 import tomlkit.exceptions
 
-from msft_core.errors import UsageError
+from msft_core.errors import UsageError, first_line
+from msft_core.plugins.loading import absolute_if_module_file, names_in_environment
 from msft_core.types import CHOSEN_KINDS
 
 LISTS = ("plugins", "without")
@@ -22,9 +23,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         UsageError: it cannot be read, or is not TOML.
     """
     try:
-        return tomlkit.parse(path.read_text(encoding="utf-8")).unwrap()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        return tomlkit.parse(path.read_text(encoding="utf-8", errors="surrogateescape")).unwrap()
+    except OSError as error:
+        reason = error.strerror or first_line(error)
         raise UsageError(f"cannot read configuration {path}: {reason}.") from error
     except tomlkit.exceptions.ParseError as error:
         raise UsageError(f"configuration {path} is not valid TOML: {error}.") from error
@@ -50,33 +51,42 @@ def parse_assignment(text: str) -> dict[str, Any]:
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings joined key by key; later ones win."""
-    merged: dict[str, Any] = {}
+    """Configurations joined key by key; later ones win. ``dataset = "x"`` names a dataset."""
+    return _joined(*({key: _section(key, value) for key, value in one.items()} for one in layers))
+
+
+def _section(key: str, value: Any) -> Any:
+    # At the top only: further in, a plugin's setting may be called so.
+    return {"name": value} if key in CHOSEN_KINDS and isinstance(value, str) else value
+
+
+def _joined(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    joined: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
-            if key in CHOSEN_KINDS and isinstance(value, str):
-                value = {"name": value}
             if isinstance(value, Mapping):
-                old = merged.get(key)
-                merged[key] = merge(old if isinstance(old, Mapping) else {}, value)
-            else:
-                merged[key] = value
-    return merged
+                old = joined.get(key)
+                value = _joined(old if isinstance(old, Mapping) else {}, value)
+            joined[key] = value
+    return joined
 
 
 def plugin_lists(raw: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """``plugins`` and ``without``, which must be known before anything else is checked.
 
+    Those of the environment (``MSFT_PLUGINS``, ``MSFT_WITHOUT``) come first, so that the written
+    configuration names every plugin that took part.
+
     Raises:
         UsageError: one of them is not a list of names.
     """
     lists = []
-    for key in LISTS:
+    for key, variable in zip(LISTS, ("MSFT_PLUGINS", "MSFT_WITHOUT"), strict=True):
         value = raw.get(key, [])
         if not isinstance(value, Sequence) or isinstance(value, str):
             raise UsageError(f'{key} must be a list of names, such as {key} = ["{value}"].')
-        # A file's path is made absolute: the written configuration is run again from elsewhere.
-        lists.append([str(Path(v).absolute()) if str(v).endswith(".py") else str(v) for v in value])
+        names = [*names_in_environment(variable), *map(absolute_if_module_file, value)]
+        lists.append(list(dict.fromkeys(names)))
     return lists[0], lists[1]
 
 

@@ -15,7 +15,7 @@ from msft_core.config import RunConfig
 from msft_core.engine.asking import Asker, Strategy
 from msft_core.errors import DataError, MsftError, first_line
 from msft_core.plugins.loading import load_plugins
-from msft_core.runs.folder import RunFolder, unused_name
+from msft_core.runs.folder import RunFolder
 from msft_core.system.cache_folder import cache_dir
 from msft_core.system.console import console_reporter
 from msft_core.system.interrupts import Interrupts
@@ -98,7 +98,7 @@ def _run(
         asker = Asker(loaded, settled, reporter)
 
         # 5: the run folder, under a temporary name until the run begins.
-        folder = RunFolder(Path(out) if out else _default_folder(settled))
+        folder = RunFolder(Path(out) if out else _default_folder(settled), numbered=not out)
         if_refused.callback(folder.discard)
 
         # 6: the device; MindSpore is imported here and no earlier.
@@ -144,7 +144,7 @@ def _run(
             views=_stored_views(settled, reporter),
             epochs=settled.training.epochs,
             description=features_depend_on(settled, device, asker, trainer),
-            store=FeatureStore(cache_dir() / "features", round(settled.cache.limit_gb * 1e9)),
+            store=FeatureStore(cache_dir() / "features", settled.cache.limit_gb * 1e9),
             graph=device.graph or device.may_compile,
             ask_extractor=asker.extractor(context),
             reporter=reporter,
@@ -269,7 +269,7 @@ def _raw(config: Mapping[str, Any] | RunConfig | str | Path) -> dict[str, Any]:
 
 def _default_folder(config: RunConfig) -> Path:
     started = datetime.now().strftime("%Y%m%d-%H%M%S")
-    return unused_name(Path("runs"), f"{started}-{config.dataset.name}-{config.strategy.name}")
+    return Path("runs", f"{started}-{config.dataset.name}-{config.strategy.name}")
 
 
 def _checked(

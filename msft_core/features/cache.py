@@ -17,6 +17,10 @@ class CannotStore(Exception):
     """Features cannot be stored; the message is a clause that says why."""
 
 
+class NoRoom(CannotStore):
+    """There is no room for all of them."""
+
+
 class FeatureCache:
     """The features of a frozen prefix, on disk.
 
@@ -30,7 +34,8 @@ class FeatureCache:
         reporter: for progress.
 
     Raises:
-        CannotStore: there is no room, or the cache folder cannot be written.
+        NoRoom: there is no room for the features of all keys.
+        CannotStore: the cache folder cannot be written.
     """
 
     def __init__(
@@ -57,7 +62,7 @@ class FeatureCache:
             raise CannotStore(_in_words(error)) from error
         if refusal:
             self.close()
-            raise CannotStore(refusal)
+            raise NoRoom(refusal)
 
     def complete(
         self,

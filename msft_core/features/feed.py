@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from msft_core.data.pipeline import Batch, KeyedPipeline, Pipeline, Use
-from msft_core.features.cache import CannotStore, FeatureCache
+from msft_core.features.cache import CannotStore, FeatureCache, NoRoom
 from msft_core.features.keys import ViewKeys, code_digest, parameters_digest
 from msft_core.features.pipeline import FeaturePipeline
 from msft_core.features.prefix import AskExtractor, FrozenPrefix
@@ -54,6 +54,7 @@ class Feed:
     ) -> None:
         self._trainer, self._pipelines = trainer, pipelines
         self._views, self._epochs = views, epochs
+        self._digests = digests
         self._keys = self._make_keys(digests) if views else {}
         self._description, self._store, self._graph = description, store, graph
         self._ask_extractor, self._reporter = ask_extractor, reporter
@@ -134,24 +135,44 @@ class Feed:
             ask_extractor=self._ask_extractor,
             say=self._reporter.info,
         )
-        try:
-            self._cache = FeatureCache(
-                prefix,
-                description={
-                    **self._description,
-                    "stages": names,
-                    "parameters": digest,
-                    "code": code_digest(chain),
-                    "preprocessing": asdict(backbone.preprocessing),
-                },
-                store=self._store,
-                keys=self._all_keys(),
-                example=replace(example, inputs=prefix.of_example),
-                example_keys=[keys[index] for index in few],
-                reporter=self._reporter,
+        description = {
+            **self._description,
+            "stages": names,
+            "parameters": digest,
+            "code": code_digest(chain),
+            "preprocessing": asdict(backbone.preprocessing),
+        }
+        wanted = self._views
+        while True:
+            try:
+                self._cache = FeatureCache(
+                    prefix,
+                    description=description,
+                    store=self._store,
+                    keys=self._all_keys(),
+                    example=replace(example, inputs=prefix.of_example),
+                    example_keys=[keys[index] for index in few],
+                    reporter=self._reporter,
+                )
+                break
+            except NoRoom as reason:
+                if self._views == 1:
+                    self._go_on_without(str(reason))
+                    return
+                why = str(reason)
+                self._set_views(self._views - 1)
+            except CannotStore as reason:
+                self._go_on_without(str(reason))
+                return
+        if self._views < wanted:
+            self._reporter.warning(
+                f"{wanted} views of each training image do not fit into the cache: {why}. The run "
+                f"stores {self._views}."
             )
-        except CannotStore as reason:
-            self._go_on_without(str(reason))
+
+    def _set_views(self, views: int) -> None:
+        self._views = views
+        self._keys = self._make_keys(self._digests)
 
     def _all_keys(self) -> list[bytes]:
         """Of all features that the run will need."""

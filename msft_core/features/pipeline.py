@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from msft_core.data.pipeline import Batch
-from msft_core.errors import MsftError
 from msft_core.features.cache import FeatureCache
 from msft_core.features.keys import ViewKeys
 
@@ -38,8 +37,11 @@ class FeaturePipeline:
         """See ``Pipeline``; ``prepare`` comes first."""
         images, keys = self._keys.images, self._keys.of_epoch(number)
         for indices in images.portions(number):
+            wanted = [keys[index] for index in indices]
             try:
-                features = self._cache.read([keys[index] for index in indices])
-            except OSError as error:
-                raise MsftError(f"stored features cannot be read: {error}.") from error
+                features = self._cache.read(wanted)
+            except KeyError:
+                # Another run has evicted them meanwhile.
+                self.prepare(number, lambda: None)
+                features = self._cache.read(wanted)
             yield Batch(features, images.labels(indices), indices)

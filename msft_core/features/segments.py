@@ -51,36 +51,38 @@ class Segment:
         self.crcs = crcs
         self.size = size
         self.trusted = bytearray([trusted]) * len(crcs)
-        self.file: FileIO | None = None
+        self.used = False
+        """Whether a feature of it was asked for."""
+        self._file: FileIO | None = None
         self._lock = threading.Lock()
 
-    def open(self) -> FileIO:
-        """Open the file, if it is not, and note that it was used. Raises OSError."""
-        with self._lock:
-            if self.file is None:
-                self.file = FileIO(self.path)
-                with suppress(OSError):
-                    os.utime(self.path)
-            return self.file
+    def adopt(self, file: FileIO) -> None:
+        """Go on with the open file that the segment was written to."""
+        self._file, self.used = file, True
 
     def read(self, first: int, features: int) -> bytes:
         """Read neighbouring features; fewer bytes where the file is gone, cut or unreadable."""
         offset, size = first * self.feature_bytes, features * self.feature_bytes
-        try:
-            file = self.open()
-            # No memory map: what it has read counts as this process's resident memory.
-            if hasattr(os, "pread"):
-                return os.pread(file.fileno(), size, offset)
-            with self._lock:
-                file.seek(offset)
-                return file.read(size)
-        except OSError:
-            return b""
+        # The lock keeps the file from being closed, and its number from being given to another.
+        with self._lock:
+            try:
+                if self._file is None:
+                    self._file = FileIO(self.path)
+                    self.used = True
+                    with suppress(OSError):
+                        os.utime(self.path)
+                # No memory map: what it has read counts as this process's resident memory.
+                self._file.seek(offset)
+                return self._file.read(size)
+            except OSError:
+                return b""
 
     def close(self) -> None:
-        """Close the file, if it is open."""
-        if self.file is not None:
-            self.file.close()
+        """Close the file, if it is open; the next read opens it again."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
 
 
 def finish_segment(file: FileIO, form: Form, keys: bytes, crcs: Array) -> int:

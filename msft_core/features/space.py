@@ -5,10 +5,10 @@ On disk a space is a folder with its description (``space.json``) and its featur
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import secrets
+import threading
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,11 +49,15 @@ class Segmentation:
         segment_seconds: a segment is finished when it was begun so long ago: a killed run loses
             no more.
         read_bytes: read at once, at most.
+        open_files: kept open at once, at most.
+        merged: so many small segments become one when the space is opened.
     """
 
     segment_bytes: int = 256_000_000
     segment_seconds: float = 60.0
     read_bytes: int = 1 << 22
+    open_files: int = 16
+    merged: int = 8
 
 
 _DEFAULT = Segmentation()
@@ -62,8 +66,7 @@ _DEFAULT = Segmentation()
 class Space:
     """The features of one function. From ``FeatureStore.open``; close it after use.
 
-    A segment is opened when one of its features is first asked for, and stays open: what other
-    processes remove can be read to the end.
+    A few segments are open at a time, those that were read last.
     """
 
     def __init__(
@@ -71,11 +74,16 @@ class Space:
     ) -> None:
         self.folder, self.description = folder, description
         self.segmentation = segmentation
+        self._lock = threading.Lock()
+        self._open: dict[int, Segment] = {}
+        self._load()
+
+    def _load(self) -> None:
         self._segments: list[Segment] = []
         self._places: dict[bytes, int] = {}
         self._form: Form | None = None
         # In the order of writing, so that a feature that was written again replaces the older one.
-        for path in sorted(path for path, _ in files_in(folder) if is_segment(path)):
+        for path in sorted(path for path, _ in files_in(self.folder) if is_segment(path)):
             try:
                 segment, keys, form = load_segment(path)
                 if form != (self._form or form):
@@ -99,7 +107,7 @@ class Space:
 
     def in_use(self) -> dict[Path, int]:
         """Segments of which a feature was asked for, with their sizes in bytes."""
-        return {segment.path: segment.size for segment in self._segments if segment.file}
+        return {segment.path: segment.size for segment in self._segments if segment.used}
 
     def missing(self, keys: Sequence[bytes]) -> list[bytes]:
         """Which of these have no feature, or one that does not have its checksum.
@@ -131,8 +139,7 @@ class Space:
         Returns: (len(keys), *shape), in the order of ``keys``.
 
         Raises:
-            KeyError: some feature is missing.
-            OSError: the disk fails.
+            KeyError: some feature is missing, or its file is not there any more.
         """
         if missing := self.missing(keys):
             raise KeyError(f"{len(missing)} features are not stored")
@@ -141,7 +148,8 @@ class Space:
         features: Array = np.empty((len(keys), *(self.shape or ())), self.dtype)
         for start, stop, segment, data in self._runs([places[i] for i in order]):
             if len(data) != (stop - start) * segment.feature_bytes:
-                raise OSError(errno.EIO, os.strerror(errno.EIO), str(segment.path))
+                self._forget(segment)
+                raise KeyError(f"{segment.path} is not there any more")
             block: Array = np.frombuffer(data, self.dtype)
             features[order[start:stop]] = block.reshape(-1, *features.shape[1:])
         return features
@@ -179,6 +187,41 @@ class Space:
         for segment in self._segments:
             segment.close()
         self._segments, self._places, self._form = [], {}, None
+        self._open.clear()
+
+    def small_segments(self) -> list[Segment]:
+        """Segments that are worth merging: none where they are few."""
+        limit = self.segmentation.segment_bytes // 4
+        small = [segment for segment in self._segments if segment.size < limit]
+        return small if len(small) >= self.segmentation.merged else []
+
+    def merge_small_segments(self) -> None:
+        """Write the features of all small segments into new ones: each costs time and a file.
+
+        Raises: OSError where the folder cannot be written or the disk is full; nothing is lost.
+        """
+        small = self.small_segments()
+        guard = self.folder / ".merging.tmp"
+        try:
+            # One process at a time. A guard that a killed one left is removed after a day.
+            guard.open("x").close()
+        except FileExistsError:
+            return
+        try:
+            numbers = {self._segments.index(segment) for segment in small}
+            keys = [key for key, place in self._places.items() if place >> _SHIFT in numbers]
+            keys = [key for key in keys if key not in set(self.missing(keys))]
+            at_once = max(1, self.segmentation.read_bytes // max(1, small[0].feature_bytes))
+            with self.writer() as writer:
+                for start in range(0, len(keys), at_once):
+                    some = keys[start : start + at_once]
+                    writer.add(some, self.read(some))
+        finally:
+            remove(guard)
+        self.close()
+        for segment in small:
+            remove(segment.path)
+        self._load()
 
     def _append(self, segment: Segment, keys: bytes, form: Form) -> None:
         each = (keys[i : i + KEY_BYTES] for i in range(0, len(keys), KEY_BYTES))
@@ -202,7 +245,21 @@ class Space:
             ):
                 first = places[start] & _MASK
                 yield start, stop, segment, segment.read(first, stop - start)
+                self._keep_few_open(places[start] >> _SHIFT)
                 start = stop
+
+    def _keep_few_open(self, number: int) -> None:
+        """Note that a segment was read, and close the one that was not for longest."""
+        with self._lock:
+            self._open.pop(number, None)
+            self._open[number] = self._segments[number]
+            while len(self._open) > self.segmentation.open_files:
+                self._open.pop(next(iter(self._open))).close()
+
+    def _forget(self, segment: Segment) -> None:
+        number = self._segments.index(segment)
+        for key in [key for key, place in self._places.items() if place >> _SHIFT == number]:
+            del self._places[key]
 
 
 class Writer:
@@ -269,9 +326,10 @@ class Writer:
         self._temporary.replace(self._final)
         feature_bytes = math.prod(form[0]) * form[1].itemsize
         segment = Segment(self._final, feature_bytes, crcs, size, trusted=True)
-        segment.file = None if file.closed else file
-        segment.open()
+        if not file.closed:
+            segment.adopt(file)
         self._space._append(segment, keys, form)
+        self._space._keep_few_open(len(self._space._segments) - 1)
 
     def abandon(self) -> None:
         """Leave no temporary file."""

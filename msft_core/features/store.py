@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -50,11 +51,13 @@ class FeatureStore:
 
     Args:
         folder: need not be there yet.
-        limit: greatest size of all spaces, bytes.
+        limit: greatest size of all spaces, bytes; infinity for none.
         segmentation: of the files.
     """
 
-    def __init__(self, folder: Path, limit: int, segmentation: Segmentation | None = None) -> None:
+    def __init__(
+        self, folder: Path, limit: float, segmentation: Segmentation | None = None
+    ) -> None:
         self.folder, self.limit = folder, limit
         self._segmentation = segmentation or Segmentation()
         self._opened: list[Space] = []
@@ -73,6 +76,10 @@ class FeatureStore:
                 if is_leftover(path, status) and remove(path):
                     remove_if_empty(folder)
         space = Space(self.folder / key_of(description), description, self._segmentation)
+        small = sum(segment.size for segment in space.small_segments())
+        if small and not self.refusal(small):
+            with suppress(OSError):
+                space.merge_small_segments()
         self._opened.append(space)
         return space
 
@@ -160,7 +167,7 @@ class FeatureStore:
 
 def key_of(description: Mapping[str, Any]) -> str:
     """The key of the space with this description: 32 hex digits."""
-    text = json.dumps(description, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(description, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from msft_core import hookspecs
 from msft_core.errors import PluginError, UsageError, first_line, suggest
+from msft_core.files import hash_of
 from msft_core.plugins import compat, trace
 from msft_core.plugins.guard import Guard, RefusedFunction
 from msft_core.plugins.registry import BrokenPlugin, PluginInfo, Plugins
@@ -53,8 +54,8 @@ def load_plugins(
         PluginError: a plugin that was given to this run is broken. An installed one that is
             broken is only listed as such.
     """
-    modules = [*_from_environment("MSFT_PLUGINS"), *modules]
-    blocked = {*_from_environment("MSFT_WITHOUT"), *without}
+    modules = [*names_in_environment("MSFT_PLUGINS"), *modules]
+    blocked = {*names_in_environment("MSFT_WITHOUT"), *without}
     entry_points = sorted(
         metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda e: (not _is_ours(e), e.name)
     )
@@ -258,12 +259,18 @@ def _renamed_warning(what: str, renamed: compat.Renamed) -> str:
 def _import_named(module: str) -> Any:
     if module.endswith(".py"):
         path = Path(module).resolve()
-        spec = importlib.util.spec_from_file_location(path.stem, path)
+        # A name of its own: two files may have one stem, and queue.py must not replace Python's.
+        name = f"msft_plugin_file_{hash_of(path).hex()[:8]}_{path.stem}"
+        spec = importlib.util.spec_from_file_location(name, path)
         if not path.is_file() or spec is None or spec.loader is None:
             raise FileNotFoundError(f"no file {module}")
         loaded = importlib.util.module_from_spec(spec)
-        sys.modules[path.stem] = loaded
-        spec.loader.exec_module(loaded)
+        sys.modules[name] = loaded
+        try:
+            spec.loader.exec_module(loaded)
+        except BaseException:
+            del sys.modules[name]
+            raise
         return loaded
     # The console script does not put the working directory on the path; `python -m` does.
     if str(Path.cwd()) not in sys.path:
@@ -287,5 +294,16 @@ def _is_ours(entry_point: metadata.EntryPoint) -> bool:
     return entry_point.dist is not None and entry_point.dist.name == "msft"
 
 
-def _from_environment(variable: str) -> list[str]:
-    return [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]
+def names_in_environment(variable: str) -> list[str]:
+    """The comma-separated names in a variable; paths of module files are made absolute."""
+    names = [name.strip() for name in os.environ.get(variable, "").split(",")]
+    return [absolute_if_module_file(name) for name in names if name]
+
+
+def absolute_if_module_file(name: object) -> str:
+    """A module's name as it is, the path of a ``.py`` file made absolute.
+
+    So the configuration that a run writes can be run again from elsewhere.
+    """
+    text = str(name)
+    return str(Path(text).expanduser().absolute()) if text.endswith(".py") else text

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from msft_core.errors import MsftError, WeightsError
-from msft_core.files import write_atomically
+from msft_core.files import json_text, write_atomically
 from msft_core.training.state import TrainState
 from msft_core.types import Preprocessing, Reporter
 from msft_core.weights import Checkpoint
@@ -45,10 +45,10 @@ class CheckpointInfo:
         return {
             "msft": str(self.format),
             "backbone": self.backbone,
-            "settings": json.dumps(self.settings, ensure_ascii=False),
+            "settings": json_text(self.settings),
             "dialect": self.dialect,
             "strategy": self.strategy,
-            "classes": json.dumps(self.classes, ensure_ascii=False),
+            "classes": json_text(self.classes),
             "preprocessing": json.dumps(asdict(self.preprocessing)),
         }
 

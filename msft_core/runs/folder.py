@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import shutil
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from msft_core.errors import UsageError
-from msft_core.files import write_json, write_json_lines, write_text
+from msft_core.files import follow_umask, write_json, write_json_lines, write_text
+
+_OF_THE_DISK = {"lost+found"}
+"""What a new file system has in its top folder."""
 
 
 class RunFolder:
     """The folder of one run, under a temporary name until the run has begun.
 
+    An empty folder that is there already, such as a mount point or what a link points to, is used
+    as it is: the run is prepared in a hidden folder inside.
+
     Args:
         final: the name it will have.
+        numbered: where the name is taken, take the name with -2, -3 ... instead.
 
     Raises:
         UsageError: it is there already and not empty, or cannot be written.
     """
 
-    def __init__(self, final: Path) -> None:
-        self.final = final.absolute()
-        self.path = self.final.with_name(f".{self.final.name}.staging-{os.getpid()}")
-        if self.final.exists() and (not self.final.is_dir() or any(self.final.iterdir())):
-            raise UsageError(
-                f"output folder {final} is there already: choose another --out, or remove it."
-            )
-        self._made = [p for p in (self.final.parent, *self.final.parents) if not p.exists()]
+    def __init__(self, final: Path, *, numbered: bool = False) -> None:
+        self._asked, self._numbered = final, numbered
+        # Through links: what they point to cannot be replaced by a folder with their name.
+        self.final = Path(final).resolve()
+        self._inside = self.final.is_dir() and not numbered
+        if self.final.exists() and not numbered and not (self._inside and _is_empty(self.final)):
+            raise self._taken()
+        parents = (self.final.parent, *self.final.parents)
+        self._made = list(dict.fromkeys(p for p in parents if not p.exists()))
+        where = self.final if self._inside else self.final.parent
         try:
-            self.path.mkdir(parents=True)
+            where.mkdir(parents=True, exist_ok=True)
+            name = f".{self.final.name}."
+            self.path = Path(tempfile.mkdtemp(prefix=name, suffix=".staging", dir=where))
+            follow_umask(self.path)
         except OSError as error:
             self._remove_parents()
             raise UsageError(
@@ -39,9 +52,41 @@ class RunFolder:
             ) from error
 
     def commit(self) -> None:
-        """Give the folder its name."""
-        self.path.replace(self.final)
-        self.path = self.final
+        """Give the folder its name.
+
+        Raises:
+            UsageError: another run has taken it meanwhile.
+        """
+        if self._inside:
+            if not _is_empty(self.final, but=self.path):
+                raise self._taken()
+            for entry in sorted(self.path.iterdir()):
+                entry.replace(self.final / entry.name)
+            self.path.rmdir()
+            self.path = self.final
+            return
+        for name in self._names():
+            try:
+                self.path = self.path.rename(name)
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    continue
+                raise
+            self.final = name
+            return
+        raise self._taken()
+
+    def _names(self) -> Iterator[Path]:
+        yield self.final
+        number = 2
+        while self._numbered:
+            yield self.final.with_name(f"{self.final.name}-{number}")
+            number += 1
+
+    def _taken(self) -> UsageError:
+        return UsageError(
+            f"output folder {self._asked} is there already: choose another --out, or remove it."
+        )
 
     def discard(self) -> None:
         """Leave nothing of a run that never began."""
@@ -49,7 +94,7 @@ class RunFolder:
         self._remove_parents()
 
     def _remove_parents(self) -> None:
-        for folder in dict.fromkeys(self._made):
+        for folder in self._made:
             try:
                 folder.rmdir()
             except OSError:
@@ -68,9 +113,5 @@ class RunFolder:
         write_json_lines(self.path / name, values)
 
 
-def unused_name(parent: Path, name: str) -> Path:
-    """``parent/name``, or with -2, -3 ... where that is taken."""
-    path, number = parent / name, 2
-    while path.exists():
-        path, number = parent / f"{name}-{number}", number + 1
-    return path
+def _is_empty(folder: Path, but: Path | None = None) -> bool:
+    return all(entry == but or entry.name in _OF_THE_DISK for entry in folder.iterdir())

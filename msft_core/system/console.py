@@ -33,11 +33,11 @@ class PlainReporter:
     def info(self, message: str) -> None:
         """See ``msft_core.types.Reporter``."""
         if not self.quiet:
-            print(message, file=self._out or sys.stdout, flush=True)
+            _print(message, self._out or sys.stdout)
 
     def warning(self, message: str) -> None:
         """See ``msft_core.types.Reporter``."""
-        print(f"warning: {message}", file=self._err or sys.stderr, flush=True)
+        _print(f"warning: {message}", self._err or sys.stderr)
 
     def progress(
         self, description: str, total: int | None = None, unit: str = ""
@@ -80,7 +80,9 @@ class TerminalReporter(PlainReporter):
         if self._live is None:
             super().info(message)
         elif not self.quiet:
-            self._live.console.print(message, markup=False, highlight=False, soft_wrap=True)
+            self._live.console.print(
+                _printable(message, sys.stdout), markup=False, highlight=False, soft_wrap=True
+            )
 
     def progress(
         self, description: str, total: int | None = None, unit: str = ""
@@ -113,6 +115,16 @@ class TerminalReporter(PlainReporter):
                 yield lambda number: bar.advance(task, number)
             finally:
                 self._live = None
+
+
+def _print(message: str, file: TextIO) -> None:
+    print(_printable(message, file), file=file, flush=True)
+
+
+def _printable(message: str, file: TextIO) -> str:
+    """A message that may name a file whose name no encoding has."""
+    encoding = getattr(file, "encoding", None) or "utf-8"
+    return message.encode(encoding, "backslashreplace").decode(encoding)
 
 
 @contextmanager

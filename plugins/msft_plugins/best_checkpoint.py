@@ -23,8 +23,10 @@ class BestCheckpointSettings(Settings):
     interval: int = Field(1, ge=1, description="evaluate every so many epochs")
     first_epoch: int = Field(1, ge=1, description="the first epoch that is evaluated")
     min_improvement: float = Field(0.0, ge=0, description="a smaller gain does not count")
-    keep_on_tie: Literal["first", "last"] = Field(
-        "first", description="which of equally good epochs is kept; last is the tutorial's >="
+    keep_on_tie: Literal["loss", "first", "last"] = Field(
+        "loss",
+        description="which of equally good epochs is kept: the one of lower loss, the first, or "
+        "the last (the tutorial's >=)",
     )
     patience: int | None = Field(
         None, ge=1, description="stop after so many evaluations without a gain; off by default"
@@ -36,14 +38,12 @@ class BestCheckpointSettings(Settings):
         return self.direction == "max" or (self.direction == "auto" and self.metric != "loss")
 
     def improves(self, value: float, best: float | None) -> bool:
-        """Whether ``value`` takes the place of ``best``."""
+        """Whether ``value`` is better than ``best`` by enough."""
         if math.isnan(value):
             return False
         if best is None:
             return True
         gain = value - best if self.larger_is_better else best - value
-        if self.keep_on_tie == "last" and gain == 0:
-            return True
         return gain > self.min_improvement or (0 < gain == self.min_improvement)
 
 
@@ -72,9 +72,37 @@ def on_epoch_end(epoch: int, run: Run) -> None:
             f"There are: {', '.join(figures)}."
         )
     value = figures[settings.metric]
-    if settings.improves(value, run.best.value if run.best else None):
+    if _takes_the_place(settings, value, figures["loss"], run):
         run.set_best(run.save_checkpoint(run.folder / "best.ckpt"), epoch, value, settings.metric)
-    elif settings.patience and run.best:
-        without_gain = (epoch - run.best.epoch) // settings.interval
+    if settings.patience:
+        without_gain = _evaluations_without_gain(settings, run)
         if without_gain >= settings.patience:
             run.stop(f"{settings.metric} has not improved in {without_gain} evaluations")
+
+
+def _takes_the_place(settings: BestCheckpointSettings, value: float, loss: float, run: Run) -> bool:
+    """Whether the epoch just evaluated is to be the best."""
+    best = run.best
+    if settings.improves(value, best.value if best else None):
+        return True
+    if best is None or value != best.value:
+        return False
+    if settings.keep_on_tie == "last":
+        return True
+    # On tens of images many epochs have the same accuracy, and the first is rarely the best.
+    before = next((r.val["loss"] for r in run.history if r.epoch == best.epoch and r.val), None)
+    return settings.keep_on_tie == "loss" and before is not None and loss < before
+
+
+def _evaluations_without_gain(settings: BestCheckpointSettings, run: Run) -> int:
+    """Evaluations since the metric improved last: another epoch of the same value is no gain."""
+    values = [r.val[settings.metric] for r in run.history if settings.metric in r.val]
+    values.append(run.evaluate("val")[settings.metric])  # of this epoch, not in the history yet
+    best: float | None = None
+    without_gain = 0
+    for value in values:
+        if settings.improves(value, best):
+            best, without_gain = value, 0
+        else:
+            without_gain += 1
+    return without_gain

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from disk_kit import TOO_LARGE, disk_that_takes
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -407,22 +409,25 @@ def test_a_cache_folder_that_cannot_be_written_is_said_and_the_run_goes_on(
     assert refused.figures == uncached.figures
 
 
-def test_a_disk_that_fills_up_in_mid_run_is_said_and_the_run_goes_on(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from msft_core.features import prefix as features
+def test_a_disk_that_fills_up_in_mid_run_is_said_and_the_run_goes_on(run: Run) -> None:
+    class Filling:
+        """From the second epoch on there is room for a checkpoint, but not for features."""
 
-    complete = features.Prefix.complete
+        def __init__(self) -> None:
+            self.full = ExitStack()
 
-    def full(self: Any, images: Any, epoch: int, *rest: Any) -> None:
-        if epoch == 2:
-            raise features.CannotStore("no space left")
-        complete(self, images, epoch, *rest)
+        @hookimpl
+        def on_epoch_end(self, epoch: int) -> None:
+            if epoch == 1:
+                self.full.enter_context(disk_that_takes(100_000))
 
-    monkeypatch.setattr(features.Prefix, "complete", full)
-    outcome = run()
+    filling = Filling()
+    with filling.full:
+        # Of such an image the first stage gives 32 kB.
+        outcome = run(filling, Scripted(("second", "head")), backbone={"image_size": 64})
     assert outcome.report.status == "completed"
-    assert "no space left" in outcome.warnings[0]
+    assert outcome.computed[:2] == [TRAIN, VAL]
+    assert f"the cache folder cannot be written: {TOO_LARGE}" in outcome.warnings[0]
 
 
 def test_an_interrupted_computation_keeps_what_it_has(run: Run, tmp_path: Path) -> None:

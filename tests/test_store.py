@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import shutil
+import struct
 import subprocess
 import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from disk_kit import TOO_LARGE, disk_that_takes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from msft_core.features import store as store_module
+from msft_core.features.space import LEFTOVER_SECONDS, Segmentation
 from msft_core.features.store import FeatureStore, Space, key_of
 
-Opener = Callable[..., Space]
 PLENTY = 10**12
 
 
@@ -72,20 +75,25 @@ def store(folder: Path) -> FeatureStore:
     return FeatureStore(folder, PLENTY)
 
 
-def reopened(folder: Path, description: dict[str, Any] | None = None) -> Space:
-    return FeatureStore(folder, PLENTY).open(description or {"a": 1})
+def reopened(
+    folder: Path,
+    description: dict[str, Any] | None = None,
+    segmentation: Segmentation | None = None,
+) -> Space:
+    return FeatureStore(folder, PLENTY, segmentation).open(description or {"a": 1})
 
 
 def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """(first row, rows) of each read of a segment from now on."""
+    """(first row, rows) of each read from the disk from now on."""
     calls: list[tuple[int, int]] = []
-    read = store_module._Segment.read
+    pread, size = os.pread, row(0).nbytes
 
-    def counted(segment: Any, first: int, count: int) -> bytes:
-        calls.append((first, count))
-        return read(segment, first, count)
+    def counted(file: int, count: int, offset: int) -> bytes:
+        assert count % size == offset % size == 0
+        calls.append((offset // size, count // size))
+        return pread(file, count, offset)
 
-    monkeypatch.setattr(store_module._Segment, "read", counted)
+    monkeypatch.setattr(os, "pread", counted)
     return calls
 
 
@@ -129,7 +137,7 @@ def test_a_space_without_rows_has_no_form_and_makes_nothing(
     assert len(space.read([])) == 0
     with space.writer() as writer:
         writer.add([], np.empty((0, 3)))
-    with pytest.raises(KeyError, match="10 rows"):
+    with pytest.raises(KeyError, match="10 features"):
         space.read(KEYS)
     assert not folder.exists()
 
@@ -185,7 +193,10 @@ def test_neighbours_are_read_at_once_but_no_more_than_a_few_megabytes(
     space.read([key(n) for n in (9, 3, 1, 2, 7, 8)])
     assert calls == [(1, 3), (7, 3)]
     calls.clear()
-    monkeypatch.setattr(store_module, "_CHUNK", 4 * row(0).nbytes + 1)
+    space = reopened(folder, segmentation=Segmentation(read_bytes=4 * row(0).nbytes + 1))
+    assert space.missing(KEYS) == []
+    assert calls == [(0, 4), (4, 4), (8, 2)]
+    calls.clear()
     assert np.array_equal(space.read(KEYS), rows(range(10)))
     assert calls == [(0, 4), (4, 4), (8, 2)]
 
@@ -200,11 +211,8 @@ def test_a_row_is_checked_once(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert calls == [(0, 6), (6, 4)]
 
 
-def test_a_long_extraction_is_kept_in_segments(
-    store: FeatureStore, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(store_module, "SEGMENT_BYTES", 3 * row(0).nbytes)
-    space = store.open({"a": 1})
+def test_a_long_extraction_is_kept_in_segments(folder: Path) -> None:
+    space = reopened(folder, segmentation=Segmentation(segment_bytes=3 * row(0).nbytes))
     counts = []
     with space.writer() as writer:
         for number in range(10):
@@ -241,17 +249,17 @@ def test_rows_of_another_form_are_refused_and_the_others_kept(
 ) -> None:
     with reopened(folder).writer() as writer:
         writer.add([key(5)], rows([5]))
-        with pytest.raises(ValueError, match="rows"):
+        with pytest.raises(ValueError, match="features"):
             writer.add(keys, values)
     space = reopened(folder)
     assert np.array_equal(space.read([key(5)]), rows([5]))
-    with pytest.raises(ValueError, match="rows"), space.writer() as writer:
+    with pytest.raises(ValueError, match="features"), space.writer() as writer:
         writer.add(keys, values)
 
 
 def test_what_is_no_number_is_refused(store: FeatureStore, folder: Path) -> None:
     for values in (np.array(["a"]), np.array([None]), np.empty((1, 0))):
-        with pytest.raises(ValueError, match="rows"), store.open({"a": 1}).writer() as writer:
+        with pytest.raises(ValueError, match="features"), store.open({"a": 1}).writer() as writer:
             writer.add(KEYS[:1], values)
     assert not folder.exists()
 
@@ -285,25 +293,8 @@ def test_a_segment_is_on_the_disk_before_it_has_its_name(
     assert synced == [(path.stat().st_size, [])]
 
 
-def failing_write(*after: int) -> Callable[[Any, memoryview], None]:
-    """A write that fails half-way, on each call after so many."""
-    calls = [0]
-
-    def write(file: Any, data: memoryview) -> None:
-        calls[0] += 1
-        if calls[0] in after:
-            file.write(data[: len(data) // 2])
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        file.write(data)
-
-    return write
-
-
-def test_a_disk_that_is_full_keeps_the_rows_before(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(store_module, "_write", failing_write(2))
-    with pytest.raises(OSError, match="No space left"):
+def test_a_disk_that_is_full_keeps_the_rows_before(folder: Path) -> None:
+    with disk_that_takes(1000), pytest.raises(OSError, match=TOO_LARGE):
         add_then_fail(reopened(folder), AssertionError, [0, 1], range(2, 100))
     space = reopened(folder)
     assert space.missing(KEYS) == KEYS[2:]
@@ -311,14 +302,11 @@ def test_a_disk_that_is_full_keeps_the_rows_before(
     assert temporaries(folder) == []
 
 
-def test_rows_after_a_write_that_failed_are_the_right_ones(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(store_module, "_write", failing_write(2))
+def test_rows_after_a_write_that_failed_are_the_right_ones(folder: Path) -> None:
     space = reopened(folder)
     with space.writer() as writer:
         writer.add(KEYS[:1], rows([0]))
-        with pytest.raises(OSError, match="No space left"):
+        with disk_that_takes(2 * row(0).nbytes + 5), pytest.raises(OSError, match=TOO_LARGE):
             writer.add(KEYS[1:4], rows([1, 2, 3]))
         writer.add(KEYS[4:5], rows([4]))
     for each in (space, reopened(folder)):
@@ -326,20 +314,14 @@ def test_rows_after_a_write_that_failed_are_the_right_ones(
         assert each.missing(KEYS[:5]) == KEYS[1:4]
 
 
-def test_a_disk_that_is_full_at_the_end_leaves_nothing(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(store_module, "_write", failing_write(2, 3))
-    with pytest.raises(OSError, match="No space left"):
+def test_a_disk_that_is_full_at_the_end_leaves_nothing(folder: Path) -> None:
+    with disk_that_takes(2 * row(0).nbytes + 5), pytest.raises(OSError, match=TOO_LARGE):
         add(reopened(folder), [0, 1])
     assert segments(folder) == temporaries(folder) == []
 
 
-def test_a_full_disk_does_not_hide_an_interrupt(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(store_module, "_write", failing_write(2))
-    with pytest.raises(KeyboardInterrupt):
+def test_a_full_disk_does_not_hide_an_interrupt(folder: Path) -> None:
+    with disk_that_takes(2 * row(0).nbytes + 5), pytest.raises(KeyboardInterrupt):
         add_then_fail(reopened(folder), KeyboardInterrupt, [0, 1])
     assert segments(folder) == temporaries(folder) == []
 
@@ -373,14 +355,19 @@ KILLED = """
 import itertools, sys
 from pathlib import Path
 import numpy as np
-from msft_core.features import store
+from msft_core.features.space import Segmentation
 from msft_core.features.store import FeatureStore
-store.SEGMENT_BYTES = 40_000
-with FeatureStore(Path(sys.argv[1]), 10**12).open({"a": 1}).writer() as writer:
-    for number in itertools.count():
-        if number == 30:
-            store.SEGMENT_BYTES = 10**12
-        writer.add([number.to_bytes(16, "little")], np.full((1, 1000), number, np.float32))
+def add(writer, number):
+    writer.add([number.to_bytes(16, "little")], np.full((1, 1000), number, np.float32))
+def writer(segment_bytes):
+    store = FeatureStore(Path(sys.argv[1]), 10**12, Segmentation(segment_bytes=segment_bytes))
+    return store.open({"a": 1}).writer()
+with writer(40_000) as small:
+    for number in range(30):
+        add(small, number)
+with writer(10**12) as endless:
+    for number in itertools.count(30):
+        add(endless, number)
         print(number, flush=True)
 """
 
@@ -396,7 +383,7 @@ def test_a_run_killed_while_it_writes_keeps_its_whole_segments(folder: Path) -> 
     assert space.missing(keys) == keys[30:]
     assert np.array_equal(space.read(keys[:30])[:, 0], np.arange(30))
     (temporary,) = temporaries(folder)
-    before = time.time() - store_module.LEFTOVER_SECONDS - 10
+    before = time.time() - LEFTOVER_SECONDS - 10
     os.utime(temporary, (before, before))
     reopened(folder, {"of": "another space"})
     assert not temporary.exists()
@@ -482,7 +469,7 @@ def test_a_damaged_row_is_replaced_by_the_one_computed_anew(folder: Path) -> Non
 def test_read_never_gives_a_damaged_row(folder: Path) -> None:
     path, content = whole_segment(folder)
     path.write_bytes(b"\xff" + content[1:])
-    with pytest.raises(KeyError, match="1 rows"):
+    with pytest.raises(KeyError, match="1 features"):
         reopened(folder).read(KEYS[:3])
 
 
@@ -496,12 +483,16 @@ def test_a_file_cut_while_it_is_open_is_an_error_or_a_missing_row(folder: Path) 
         space.read(KEYS[:2])
 
 
-def test_a_segment_of_another_version_is_removed(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(store_module, "_FORMAT", 2)
-        add(reopened(folder), [0])
+def test_a_segment_of_another_version_is_removed(folder: Path) -> None:
+    add(reopened(folder), [0])
+    (path,) = segments(folder)
+    content = path.read_bytes()
+    footer = struct.Struct("<II8s")
+    _, length, magic = footer.unpack(content[-footer.size :])
+    start = len(content) - footer.size - length
+    trailer = {**json.loads(content[start : -footer.size]), "format": 2}
+    text = json.dumps(trailer).encode()
+    path.write_bytes(content[:start] + text + footer.pack(zlib.crc32(text), len(text), magic))
     assert reopened(folder).missing(KEYS[:1]) == KEYS[:1]
     assert segments(folder) == []
 
@@ -611,10 +602,11 @@ def test_a_file_that_vanishes_after_the_space_was_opened_is_not_there(folder: Pa
 
 
 def test_a_row_that_vanished_is_not_taken_for_one_of_no_bytes(folder: Path) -> None:
+    with_the_checksum_of_none = b"\x9d\x0a\xd9\x6d"
+    assert zlib.crc32(with_the_checksum_of_none) == zlib.crc32(b"")
     with reopened(folder).writer() as writer:
-        writer.add(KEYS[:1], np.frombuffer(b"\x9d\x0a\xd9\x6d", np.float32))
+        writer.add(KEYS[:1], np.frombuffer(with_the_checksum_of_none, np.float32))
     space = reopened(folder)
-    assert list(space._segments[0].crcs) == [zlib.crc32(b"")]
     FeatureStore(folder, 0).clear()
     assert space.missing(KEYS[:1]) == KEYS[:1]
 
@@ -672,7 +664,7 @@ def test_what_is_above_the_limit_is_refused_with_both_figures(folder: Path) -> N
     store = FeatureStore(folder, 2_000_000_000)
     assert store.refusal(2_000_000_000) == ""
     assert store.refusal(12_340_000_000) == (
-        "12.34 GB are needed, above the limit of 2 GB (cache.limit_gb)"
+        "12.34 GB are needed, above the limit of 2.00 GB (cache.limit_gb)"
     )
 
 
@@ -691,16 +683,16 @@ def test_what_the_disk_has_no_room_for_is_refused(
 ) -> None:
     stored(folder, ("a", 0, 9))
     free = type("Usage", (), {"free": 3_000_000_000})
-    monkeypatch.setattr(store_module.shutil, "disk_usage", lambda _path: free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: free)
     store = FeatureStore(folder, PLENTY)
     assert store.refusal(3_000_000_000) == ""
     assert store.refusal(3_100_000_000) == (
-        f"3.1 GB are needed, and the disk of {folder} has 3 GB free"
+        f"3.10 GB are needed, and the disk of {folder} has 3.00 GB free"
     )
     # What make_room would remove is free too.
     full = total(folder)
     free.free = 0
-    assert "GB free" in FeatureStore(folder, full + 10).refusal(20)
+    assert " free" in FeatureStore(folder, full + 10).refusal(20)
     assert FeatureStore(folder, full).refusal(20) == ""
 
 
@@ -711,11 +703,10 @@ WORKER = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from msft_core.features import store
+from msft_core.features.space import Segmentation
 from msft_core.features.store import FeatureStore
 
 folder, what = Path(sys.argv[1]), sys.argv[2]
-store.SEGMENT_SECONDS = 0
 keys = [number.to_bytes(16, "little") for number in range(40)]
 value = lambda key: np.full(50, key[0], np.float32)
 end, rounds = time.monotonic() + 1.5, 0
@@ -728,7 +719,7 @@ while time.monotonic() < end or rounds < 3:
             own.clear()
         assert all(len(info.key) == 32 for info in own.spaces())
         continue
-    own = FeatureStore(folder, 10**6)
+    own = FeatureStore(folder, 10**6, Segmentation(segment_seconds=0))
     space = own.open({"a": 1})
     missing = space.missing(keys)
     own.make_room(len(missing) * 220)
@@ -813,5 +804,5 @@ print(written - before, peak() - before)
 
 
 def test_mindspore_is_not_imported() -> None:
-    code = "import sys, msft_core.store; sys.exit('mindspore' in sys.modules)"
+    code = "import sys, msft_core.features.store; sys.exit('mindspore' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

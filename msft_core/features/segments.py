@@ -72,6 +72,8 @@ class Segment:
                     with suppress(OSError):
                         os.utime(self.path)
                 # No memory map: what it has read counts as this process's resident memory.
+                if hasattr(os, "pread"):
+                    return os.pread(self._file.fileno(), size, offset)
                 self._file.seek(offset)
                 return self._file.read(size)
             except OSError:

@@ -131,7 +131,7 @@ def test_rows_of_any_dtype_and_shape_come_back_bit_by_bit(
 def test_a_space_without_rows_has_no_form_and_makes_nothing(
     store: FeatureStore, folder: Path
 ) -> None:
-    space = store.open({"a": 1})
+    space = store.open({"name": "a"})
     assert (space.shape, space.dtype) == (None, None)
     assert space.missing(KEYS) == KEYS
     assert len(space.read([])) == 0
@@ -143,7 +143,7 @@ def test_a_space_without_rows_has_no_form_and_makes_nothing(
 
 
 def test_missing_keeps_the_order_and_names_each_once(store: FeatureStore) -> None:
-    space = store.open({"a": 1})
+    space = store.open({"name": "a"})
     add(space, [1, 3])
     assert space.missing([key(5), key(1), key(2), key(5), key(3)]) == [key(5), key(2)]
 
@@ -634,7 +634,7 @@ def test_a_row_that_is_asked_for_is_used_and_its_neighbours_with_it(folder: Path
 def test_make_room_never_takes_what_its_own_spaces_use(folder: Path) -> None:
     paths = stored(folder, ("a", 0, 90), ("a", 1, 80), ("b", 0, 10))
     own = FeatureStore(folder, 100)
-    space = own.open({"a": 1})
+    space = own.open({"name": "a"})
     assert space.missing([key(0)]) == []
     add(space, [2], shape=(1000,))
     own.make_room(100)
@@ -741,7 +741,7 @@ def test_what_is_above_the_limit_is_refused_with_both_figures(folder: Path) -> N
 def test_rows_in_use_count_against_the_limit_and_others_do_not(folder: Path) -> None:
     stored(folder, ("a", 0, 9), ("b", 0, 9))
     store = FeatureStore(folder, 10_000)
-    space = store.open({"a": 1})
+    space = store.open({"name": "a"})
     assert store.refusal(10_000) == ""
     assert space.missing([key(0)]) == []
     assert "cache.limit_gb" in store.refusal(10_000)
@@ -790,7 +790,7 @@ while time.monotonic() < end or rounds < 3:
         assert all(len(info.key) == 32 for info in own.spaces())
         continue
     own = FeatureStore(folder, 10**6, Segmentation(segment_seconds=0))
-    space = own.open({"a": 1})
+    space = own.open({"name": "a"})
     missing = space.missing(keys)
     own.make_room(len(missing) * 220)
     with space.writer() as writer:

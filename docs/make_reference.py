@@ -43,13 +43,21 @@ NAMES = {
         require_folder TRAIN_NAMES VAL_NAMES TEST_NAMES""",
     "downloads": "fetch cached_path",
     "weights": """KnownWeights resolve_weights Checkpoint read_checkpoint drop_bookkeeping load_into
-        draw_head""",
+        keeps_head draw_head BOOKKEEPING_NAMES BOOKKEEPING_PREFIXES""",
     "stages": "Head Pool Dropout Chain learned_names prefix_names MOVING_STATISTICS",
     "testing": """MsftRun HookRecorder RecordingReporter CommandLine msft_run msft_recorder
         msft_reporter msft_context msft_cli msft_cache assert_dataset assert_backbone
         assert_strategy""",
 }
-NAMES_WITH_VALUES = {"API_VERSION", "TRAIN_NAMES", "VAL_NAMES", "TEST_NAMES", "MOVING_STATISTICS"}
+NAMES_WITH_VALUES = {
+    "API_VERSION",
+    "BOOKKEEPING_NAMES",
+    "BOOKKEEPING_PREFIXES",
+    "TRAIN_NAMES",
+    "VAL_NAMES",
+    "TEST_NAMES",
+    "MOVING_STATISTICS",
+}
 _IN_OTHER_FILES = {
     "testing": ("testing/__init__", "testing/recording", "testing/contract"),
     "stages": ("stages", "types"),

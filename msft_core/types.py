@@ -89,11 +89,19 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True)
 class Context:
-    """Seed, cache folder and reporter of the run that builds a dataset or a backbone."""
+    """What a dataset or a backbone may need from the run that builds it.
+
+    Args:
+        seed: of the run.
+        cache_dir: the folder for what is worth keeping between runs.
+        reporter: for lines, warnings and progress.
+        classes: class names in label order; empty as long as the dataset is not built.
+    """
 
     seed: int
     cache_dir: Path
     reporter: Reporter
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from reference.drawn import fingerprint, images
 import msft_plugins.efficientnet_lite as plugin
 from msft_core import Backbone, Context, WeightsError
 from msft_core.testing import RecordingReporter
+from msft_core.weights import read_checkpoint
 from msft_plugins.efficientnet_lite import EfficientNetLiteSettings
 
 REFERENCE = json.loads(
@@ -61,7 +62,7 @@ def test_logits_are_those_of_the_reference_implementation(
     from msft_plugins.efficientnet_lite import network
 
     stages, head = network.build(1000)
-    network.load(weights, stages, head, context.reporter, keep_head=True)
+    network.load(read_checkpoint(weights), stages, head, context.reporter, keep_head=True)
     logits = run(stages, head, images(*REFERENCE["inputs"][name]))
     expected = np.array(REFERENCE["logits"][name])
     assert logits.shape == (len(expected), 1000)

@@ -211,14 +211,18 @@ def test_a_row_is_checked_once(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert calls == [(0, 6), (6, 4)]
 
 
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
 def test_few_files_are_open_however_many_segments_there_are(folder: Path) -> None:
     space = reopened(folder, segmentation=Segmentation(open_files=3, merged=1000))
     for number in range(10):
         add(space, [number])
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     for _ in range(2):
         assert np.array_equal(space.read(KEYS), rows(range(10)))
-        assert len(os.listdir("/proc/self/fd")) <= before
+        assert open_files() <= before
     assert len(segments(folder)) == 10
 
 

@@ -129,6 +129,7 @@ def _run(
 
         mindspore.set_seed(settled.training.seed)
         classes = len(splits.classes)
+        context = replace(context, classes=splits.classes)
         backbone, owner = asker.ask(
             "build_backbone", "backbone", num_classes=classes, context=context
         )
@@ -231,6 +232,7 @@ def _one_epoch(epoch: int, run: LiveRun, interrupts: Interrupts) -> None:
     from msft_core.data.pipeline import Use
 
     epochs = run.config.training.epochs
+    began = time.perf_counter()
     with interrupts.held():
         run.feed.prepare(Use.TRAINING, epoch, interrupts.check)
     train = run.feed.pipeline(Use.TRAINING)
@@ -243,14 +245,14 @@ def _one_epoch(epoch: int, run: LiveRun, interrupts: Interrupts) -> None:
             interrupts.check()
 
         result = run.trainer.train_epoch(train, epoch, after_step)
-    seconds = time.perf_counter() - started
+    ended = time.perf_counter()
     run.begin_epoch_end(
         EpochRecord(
             epoch,
             {"loss": result.loss},
             learning_rate=result.learning_rate,
-            seconds=seconds,
-            step_ms=1000 * seconds / result.steps,
+            seconds=ended - began,
+            step_ms=1000 * (ended - started) / result.steps,
         )
     )
     run.save_last_now_and_then()
@@ -374,12 +376,11 @@ def _stored_views(config: RunConfig, reporter: Reporter) -> int:
 def _say_epoch(record: EpochRecord, epochs: int, is_best: bool, reporter: Reporter) -> None:
     """The lines that users of the tutorial know."""
     lines = [f"Epoch {record.epoch}/{epochs}", "-" * 10, f"train Loss: {record.train['loss']:.6f}"]
-    mark = "  (best so far)" if is_best else ""
     if record.val:
-        if "accuracy" in record.val:
-            lines.append(f"val Acc: {record.val['accuracy']:.6f}{mark}")
-        others = [f"{name} {value:.6f}" for name, value in record.val.items() if name != "accuracy"]
-        lines.append(f"val {', '.join(others)}")
+        named = {"accuracy": "Acc", "loss": "Loss"}
+        first = sorted(record.val, key=lambda name: name not in named)
+        figures = [f"val {named.get(name, name)}: {record.val[name]:.6f}" for name in first]
+        lines.append("  ".join(figures) + ("  (best so far)" if is_best else ""))
     lines.append(
         f"epoch time: {1000 * record.seconds:.3f} ms, per step time: {record.step_ms:.3f} ms"
     )

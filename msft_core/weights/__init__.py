@@ -13,6 +13,7 @@ from msft_core.weights.loading import (
     BOOKKEEPING_PREFIXES,
     draw_head,
     drop_bookkeeping,
+    keeps_head,
     load_into,
 )
 from msft_core.weights.reading import Checkpoint, read_checkpoint
@@ -24,6 +25,7 @@ __all__ = [
     "KnownWeights",
     "draw_head",
     "drop_bookkeeping",
+    "keeps_head",
     "load_into",
     "read_checkpoint",
     "resolve_weights",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ from msft_core.errors import WeightsError
 if TYPE_CHECKING:
     from mindspore import nn
 
-    from msft_core.types import Reporter
+    from msft_core.types import Context, Reporter
+    from msft_core.weights.reading import Checkpoint
 
 BOOKKEEPING_PREFIXES = ("moments.", "adam_m.", "adam_v.", "ema.")
 """Names that begin so belong to an optimizer or to a moving average of the weights."""
@@ -93,6 +95,28 @@ def load_into(
     for name, key in given.items():
         # A copy: the parameter must not share memory with the caller's array.
         parameters[name].set_data(Tensor(np.array(arrays[key], dtype=np.float32)))
+
+
+def keeps_head(checkpoint: Checkpoint, context: Context) -> bool:
+    """Whether the classification layer of a run's own checkpoint fits, and say so.
+
+    It does where the class names are the same in the same order. Then leave ``reset`` of
+    ``load_into`` empty, so that training goes on where it ended.
+
+    Args:
+        checkpoint: whose metadata has the classes, if a run of msft wrote it.
+        context: of the backbone that is built, with the classes of the dataset.
+    """
+    try:
+        classes = json.loads(checkpoint.metadata.get("classes", "[]"))
+    except ValueError:
+        return False
+    if not context.classes or classes != list(context.classes):
+        return False
+    context.reporter.info(
+        f"The classification layer of {checkpoint.path} is kept: its classes are the same."
+    )
+    return True
 
 
 def draw_head(

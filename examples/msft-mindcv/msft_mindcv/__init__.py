@@ -67,7 +67,7 @@ def build_backbone(
     # Find the file before the network is made: a mistake is told at once.
     path = _find(model, settings.weights, context)
 
-    from msft_core.weights import read_checkpoint
+    from msft_core.weights import keeps_head, read_checkpoint
     from msft_mindcv import network
 
     checkpoint = None if path is None else read_checkpoint(path)
@@ -76,7 +76,8 @@ def build_backbone(
     if size != model.size:
         network.check_size(net, model, size)
     if checkpoint is not None:
-        network.load(net, model, checkpoint, context.reporter)
+        keep = keeps_head(checkpoint, context)
+        network.load(net, model, checkpoint, context.reporter, keep_head=keep)
     return Backbone(
         name=name,
         stages=net.stages,

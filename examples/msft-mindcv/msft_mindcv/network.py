@@ -70,7 +70,14 @@ def build(model: Model, num_classes: int, seed: int = 0) -> Network:
     return Network(stages, head, reset, frozenset(names.difference(owned)))
 
 
-def load(network: Network, model: Model, checkpoint: Checkpoint, reporter: Reporter) -> None:
+def load(
+    network: Network,
+    model: Model,
+    checkpoint: Checkpoint,
+    reporter: Reporter,
+    *,
+    keep_head: bool = False,
+) -> None:
     """Load a checkpoint of mindcv, or one of msft's own, but for the classifier.
 
     Args:
@@ -78,6 +85,7 @@ def load(network: Network, model: Model, checkpoint: Checkpoint, reporter: Repor
         model: which one it is.
         checkpoint: its weights.
         reporter: told of each array that is left out.
+        keep_head: load the classifier too.
 
     Raises: WeightsError where the file is of another network.
     """
@@ -96,7 +104,7 @@ def load(network: Network, model: Model, checkpoint: Checkpoint, reporter: Repor
         arrays,
         source=str(checkpoint.path),
         reporter=reporter,
-        reset=network.reset,
+        reset=() if keep_head else network.reset,
     )
 
 

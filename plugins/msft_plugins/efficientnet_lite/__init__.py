@@ -51,7 +51,7 @@ def build_backbone(
     """Make the network, load its weights, reset the head."""
     if name != NAME:
         return None
-    from msft_core.weights import KnownWeights, resolve_weights
+    from msft_core.weights import KnownWeights, keeps_head, read_checkpoint, resolve_weights
     from msft_plugins.efficientnet_lite import network
 
     known = {
@@ -64,7 +64,9 @@ def build_backbone(
     path = resolve_weights(settings.weights, context, known)
     stages, head = network.build(num_classes, context.seed)
     if path is not None:
-        network.load(path, stages, head, context.reporter)
+        checkpoint = read_checkpoint(path)
+        keep = keeps_head(checkpoint, context)
+        network.load(checkpoint, stages, head, context.reporter, keep_head=keep)
     return Backbone(
         name=NAME,
         stages=stages,

@@ -7,14 +7,13 @@ where the weights were trained: on an even input a stride of 2 pads one pixel mo
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 from mindspore import Tensor, nn
 
 from msft_core import Reporter, Stage, WeightsError
 from msft_core.stages import Head, Pool, prefix_names
-from msft_core.weights import drop_bookkeeping, load_into, read_checkpoint
+from msft_core.weights import Checkpoint, drop_bookkeeping, load_into
 
 NAME = "efficientnet_lite0"
 FEATURES = 1280
@@ -133,7 +132,7 @@ def build(num_classes: int, seed: int = 0) -> tuple[tuple[Stage, ...], Head]:
 
 
 def load(
-    path: Path,
+    checkpoint: Checkpoint,
     stages: tuple[Stage, ...],
     head: Head,
     reporter: Reporter,
@@ -143,7 +142,7 @@ def load(
     """Load the published PyTorch checkpoint, or one of msft's own, whatever its format.
 
     Args:
-        path: of the checkpoint.
+        checkpoint: its weights.
         stages: of ``build``.
         head: of ``build``; keeps its new weights, unless
         keep_head: the checkpoint's classifier is wanted too, with its number of classes.
@@ -151,13 +150,17 @@ def load(
 
     Raises: WeightsError where the file is of another network.
     """
-    checkpoint = read_checkpoint(path)
+    path = checkpoint.path
     owner = checkpoint.metadata.get("backbone", NAME)
     if owner != NAME:
         raise WeightsError(f"{path}: weights of {owner}, not of {NAME}; use --backbone {owner}")
+    arrays = drop_bookkeeping(checkpoint.arrays)
+    if "backbone" not in checkpoint.metadata and not keep_head:
+        # That the published file has a layer for ImageNet's classes is no news to the user.
+        arrays = {k: v for k, v in arrays.items() if parameter_name(k) not in Head.NAMES}
     load_into(
         [*(stage.cell for stage in stages), head],
-        drop_bookkeeping(checkpoint.arrays),
+        arrays,
         source=str(path),
         reporter=reporter,
         rename=parameter_name,

@@ -80,7 +80,7 @@ def build_backbone(
         return None
     path = _find(settings.weights, context)
 
-    from msft_core.weights import read_checkpoint
+    from msft_core.weights import keeps_head, read_checkpoint
     from msft_plugins.resnet import network
 
     checkpoint = None if path is None else read_checkpoint(path)
@@ -95,7 +95,8 @@ def build_backbone(
             )
     stages, head = network.build(num_classes, dialect, context.seed)
     if checkpoint is not None:
-        network.load(checkpoint, stages, head, context.reporter)
+        keep = keeps_head(checkpoint, context)
+        network.load(checkpoint, stages, head, context.reporter, keep_head=keep)
     return Backbone(
         name=NAME,
         stages=stages,

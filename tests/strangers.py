@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from textwrap import dedent
+
+
+def python_path(*folders: Path) -> str:
+    """``PYTHONPATH`` with these folders before what is in it."""
+    return os.pathsep.join([*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def install(folder: Path, name: str, source: str, version: str = "1.2") -> str:

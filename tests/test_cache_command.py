@@ -73,9 +73,9 @@ def test_what_is_stored_is_listed_with_size_and_last_use(msft: Msft, cache: Path
     used = "last used 2025-03-04 05:06"
     assert sorted(spaces) == sorted(
         [
-            f"    {resnet[:8]}  resnet50 to layer1 by MindSpore  1,200 rows  12.0 MB  {used}",
-            f"    {lite[:8]}  efficientnet_lite0 to stem by fast 1.0  30 rows  0.3 MB  {used}",
-            f"    {unknown[:8]}  unknown  1 rows  0.0 MB  {used}",
+            f"    {resnet[:8]}  resnet50 to layer1 by MindSpore  1,200 features  12.0 MB  {used}",
+            f"    {lite[:8]}  efficientnet_lite0 to stem by fast 1.0  30 features  0.3 MB  {used}",
+            f"    {unknown[:8]}  unknown  1 features  0.0 MB  {used}",
         ]
     )
     assert total == "features: 12.3 MB"
@@ -162,7 +162,7 @@ def test_a_damaged_store_is_listed_and_cleared(msft: Msft, cache: Path) -> None:
     (folder / "space.json").write_text('{"stages": 3')
     next(folder.glob("*.rows")).write_bytes(bytes(100_000))
     listing = printed(msft("cache"))
-    assert listing[1].startswith(f"    {folder.name[:8]}  unknown  0 rows  0.1 MB  last used ")
+    assert listing[1].startswith(f"    {folder.name[:8]}  unknown  0 features  0.1 MB  last used ")
     assert printed(msft("cache", "clear")) == ["freed 0.1 MB"]
     assert not folder.exists()
 

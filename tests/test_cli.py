@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY, Msft
 from image_kit import encode, picture
+from strangers import python_path
 
 VERSION = version("msft")
 FOLDER = (
@@ -82,7 +83,7 @@ def test_plugins_lists_all_of_them_without_importing_mindspore(msft: Msft) -> No
     ):
         assert words in result.stdout
     code = (
-        "import sys; from msft_core.plugins.registry import Plugins; load_plugins();"
+        "import sys; from msft_core.plugins.loading import load_plugins; load_plugins();"
         "sys.exit('mindspore' in sys.modules or 'numpy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -267,7 +268,7 @@ def test_a_faulty_plugin_that_is_not_needed_is_one_warning(msft: Msft, tmp_path:
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 3\n")
     (info / "entry_points.txt").write_text("[msft]\nfaulty = faulty\n")
-    path = {"PYTHONPATH": str(tmp_path)}
+    path = {"PYTHONPATH": python_path(tmp_path)}
     result = msft("run", *TINY, *QUICK, env=path)
     assert result.returncode == 0, result.stderr
     assert result.stderr.splitlines() == [

@@ -8,10 +8,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from textwrap import dedent
@@ -19,11 +21,11 @@ from typing import Any
 
 import pytest
 from loopback import Server
+from strangers import python_path
 
 from msft_core import API_VERSION, Context, doctor, downloads
-from msft_core.doctor import Finding, disk, machine, network, probe
+from msft_core.doctor import Finding, machine, network, probe
 from msft_core.plugins.loading import load_plugins
-from msft_core.plugins.registry import Plugins
 from msft_core.system import device as runtime
 from msft_core.system import onednn
 from msft_core.system.console import PlainReporter
@@ -40,13 +42,14 @@ FAST: dict[str, Any] = {
 SLOW = {**FAST, "convolution": [2.5, 2.4, 2.6]}
 UNCAPPED = {**SLOW, "said": ""}
 MAIN = """
-import json, sys
-from msft_core.doctor import probe
+import functools, json, sys
+from msft_core import doctor
 probed = json.loads(sys.argv.pop(1))
-probe.run_probe = lambda **_: probed
+doctor.checks = functools.partial(doctor.checks, run_probe=lambda **_: probed)
 from msft_core.cli import main
 main()
 """
+"""``msft``, but what doctor would measure is the first argument."""
 Usage = namedtuple("Usage", "total used free")
 Examined = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -105,7 +108,8 @@ def listed(result: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]
 
 
 def find(subject: str, **arguments: Any) -> list[Finding]:
-    """What is found of a subject, in this process."""
+    """What is found of a subject, in this process, where measuring costs nothing."""
+    arguments = {"run_probe": probed(FAST), **arguments}
     checks = [check for check in doctor.checks(**arguments) if check.subject == subject]
     assert checks
     return [finding for check in checks for finding in check.findings()]
@@ -116,19 +120,22 @@ def find_one(subject: str, name: str, **arguments: Any) -> Finding:
     return finding
 
 
-@pytest.fixture
-def probed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    def fake(result: Mapping[str, Any], unset: Mapping[str, Any] | None = None) -> None:
-        def run_probe(*, without: str = "") -> Mapping[str, Any]:
-            assert without in ("", ISA)
-            if not without:
-                return result
-            assert unset is not None
-            return unset
+def probed(found: Mapping[str, Any], unset: Mapping[str, Any] | None = None) -> probe.Prober:
+    """Stands for the other process; what that finds is given.
 
-        monkeypatch.setattr(probe, "run_probe", run_probe)
+    Args:
+        found: with the environment as it is.
+        unset: without the user's own choice of instructions.
+    """
 
-    return fake
+    def run_probe(*, without: str = "") -> Mapping[str, Any]:
+        assert without in ("", ISA)
+        if not without:
+            return found
+        assert unset is not None
+        return unset
+
+    return run_probe
 
 
 # The command
@@ -214,50 +221,50 @@ def raising(error: BaseException) -> Callable[..., Any]:
     return fail
 
 
-def test_a_check_that_fails_is_a_problem_and_the_others_go_on(
-    examine: Examined, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    breaking = "from msft_core.doctor import machine\nmachine.cpu_quota = 1\n"
-    broken = MAIN.replace("main()", f"{breaking}main()")
-    monkeypatch.setattr(sys.modules[__name__], "MAIN", broken)
-    result = examine("--offline", "--json")
+def test_a_check_that_fails_is_a_problem_and_the_others_go_on(examine: Examined) -> None:
+    nonsense = {**FAST, "convolution": "soon"}
+    result = examine("--offline", "--json", probed=nonsense)
     assert result.returncode == 1
     assert result.stderr == ""
     found = listed(result)
     failed = [name for name, each in found.items() if each["status"] == "problem"]
-    assert failed == ["device/cpus"]
-    assert "TypeError: 'int' object is not callable" in found["device/cpus"]["found"]
+    assert failed == ["oneDNN/convolution"]
+    assert "this check failed: TypeError: " in found["oneDNN/convolution"]["found"]
     assert {"device/memory", "disk/cache", "plugins/loaded"} <= found.keys()
-    assert "cpu_quota()" in examine("--offline", "--verbose").stderr
+    assert "statistics.median(" in examine("--offline", "--verbose", probed=nonsense).stderr
 
 
-@pytest.mark.parametrize("subject", ["versions", "device", "oneDNN", "plugins", "cache", "network"])
-def test_whatever_the_rest_of_msft_raises_is_a_finding(
-    subject: str, monkeypatch: pytest.MonkeyPatch, probed: Callable[..., None]
+@pytest.mark.parametrize(
+    ("subject", "owner", "name"),
+    [
+        ("versions", importlib.metadata, "version"),
+        ("device", os, "cpu_count"),
+        ("oneDNN", None, ""),
+        ("plugins", importlib.metadata, "entry_points"),
+        ("cache", tempfile, "TemporaryFile"),
+        ("disk", shutil, "disk_usage"),
+        ("network", threading, "Thread"),
+    ],
+)
+def test_whatever_a_check_runs_into_is_a_finding(
+    subject: str, owner: Any, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    probed(FAST)
-    targets: dict[str, tuple[Any, str]] = {
-        "versions": (importlib.metadata, "version"),
-        "device": (runtime, "cpu_count"),
-        "oneDNN": (probe, "run_probe"),
-        "plugins": (Plugins, "load"),
-        "cache": (disk, "cache_dir"),
-        "network": (network, "ask_all"),
-    }
-    monkeypatch.setattr(*targets[subject], raising(RuntimeError("out of\norder")))
-    problems = [each for each in find(subject) if each.status == "problem"]
+    fail = raising(RuntimeError("out of\norder"))
+    if owner is None:
+        found = find(subject, run_probe=fail)
+    else:
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, fail)
+            found = find(subject)
+    problems = [each for each in found if each.status == "problem"]
     assert problems
     for each in problems:
         assert each.found == "this check failed: RuntimeError: out of"
 
 
-def test_ctrl_c_is_not_a_finding(
-    monkeypatch: pytest.MonkeyPatch, probed: Callable[..., None]
-) -> None:
-    probed(FAST)
-    monkeypatch.setattr(runtime, "cpu_count", raising(KeyboardInterrupt()))
+def test_ctrl_c_is_not_a_finding() -> None:
     with pytest.raises(KeyboardInterrupt):
-        find("device")
+        find("oneDNN", run_probe=raising(KeyboardInterrupt()))
 
 
 # Versions
@@ -298,10 +305,8 @@ def test_mindspore_must_be_within_the_bounds(
     version: str | None,
     right: bool,
     installed: Callable[..., None],
-    probed: Callable[..., None],
 ) -> None:
     installed("mindspore", version)
-    probed(FAST)
     finding = find_one("versions", "mindspore")
     assert finding.status == ("ok" if right else "problem")
     if not right:
@@ -309,12 +314,10 @@ def test_mindspore_must_be_within_the_bounds(
         assert finding.advice == 'pip install "mindspore>=2.10,<2.11"'
 
 
-def test_a_mindspore_that_is_not_installed_is_only_told_so(
-    installed: Callable[..., None], probed: Callable[..., None]
-) -> None:
+def test_a_mindspore_that_is_not_installed_is_only_told_so(installed: Callable[..., None]) -> None:
     installed("mindspore", None)
-    probed({"import_error": "ModuleNotFoundError: No module named 'mindspore'"})
-    assert find_one("versions", "mindspore").found == "not installed"
+    measured = probed({"import_error": "ModuleNotFoundError: No module named 'mindspore'"})
+    assert find_one("versions", "mindspore", run_probe=measured).found == "not installed"
 
 
 @pytest.mark.parametrize(
@@ -334,20 +337,15 @@ def test_versions_are_compared_by_their_numbers(
     bounds: str,
     right: bool,
     installed: Callable[..., None],
-    probed: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    probed(FAST)
     installed("pluggy", version)
     monkeypatch.setattr(importlib.metadata, "requires", lambda _: [f"pluggy{bounds}"])
     assert find_one("versions", "pluggy").status == ("ok" if right else "problem")
 
 
-def test_numpy_2_is_a_problem_and_it_is_said_why(
-    installed: Callable[..., None], probed: Callable[..., None]
-) -> None:
+def test_numpy_2_is_a_problem_and_it_is_said_why(installed: Callable[..., None]) -> None:
     installed("numpy", "2.1.0")
-    probed(FAST)
     assert find_one("versions", "numpy") == Finding(
         "numpy",
         "problem",
@@ -356,17 +354,13 @@ def test_numpy_2_is_a_problem_and_it_is_said_why(
     )
 
 
-def test_every_package_that_msft_needs_is_looked_at(probed: Callable[..., None]) -> None:
-    probed(FAST)
+def test_every_package_that_msft_needs_is_looked_at() -> None:
     names = {finding.name for finding in find("versions")}
     assert {"pillow", "pydantic", "pluggy", "matplotlib", "typer", "rich", "pooch"} <= names
     assert "pytest" not in names
 
 
-def test_the_bounds_are_those_of_msfts_own_metadata(
-    monkeypatch: pytest.MonkeyPatch, probed: Callable[..., None]
-) -> None:
-    probed(FAST)
+def test_the_bounds_are_those_of_msfts_own_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = ["mindspore>=2.10", "pluggy<0.5", "pillow!=1.0 ; extra == 'test'"]
     monkeypatch.setattr(importlib.metadata, "requires", lambda _: lines)
     found = {finding.name: finding for finding in find("versions")}
@@ -375,8 +369,7 @@ def test_the_bounds_are_those_of_msfts_own_metadata(
     assert found["pluggy"].advice == 'pip install "pluggy<0.5"'
 
 
-def test_openvino_is_optional(installed: Callable[..., None], probed: Callable[..., None]) -> None:
-    probed(FAST)
+def test_openvino_is_optional(installed: Callable[..., None]) -> None:
     installed("openvino", None)
     finding = find_one("versions", "openvino")
     assert finding.status == "ok"
@@ -387,10 +380,7 @@ def test_openvino_is_optional(installed: Callable[..., None], probed: Callable[.
     assert finding.advice == 'pip install "msft[openvino]"'
 
 
-def test_another_python_is_a_problem(
-    monkeypatch: pytest.MonkeyPatch, probed: Callable[..., None]
-) -> None:
-    probed(FAST)
+def test_another_python_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_one("versions", "python").status == "ok"
     monkeypatch.setattr("platform.python_version", lambda: "3.13.0")
     finding = find_one("versions", "python")
@@ -398,45 +388,42 @@ def test_another_python_is_a_problem(
     assert finding.found == "3.13.0 (supported: >=3.10,<3.13)"
 
 
-def test_a_mindspore_that_does_not_import_is_a_problem_of_versions(
-    probed: Callable[..., None],
-) -> None:
-    probed({"import_error": "ImportError: libgomp.so.1: cannot open shared object file"})
-    finding = find_one("versions", "mindspore")
+def test_a_mindspore_that_does_not_import_is_a_problem_of_versions() -> None:
+    measured = probed({"import_error": "ImportError: libgomp.so.1: cannot open shared object file"})
+    finding = find_one("versions", "mindspore", run_probe=measured)
     assert finding.status == "problem"
     assert "libgomp.so.1" in finding.found
     assert finding.advice == 'pip install "mindspore>=2.10,<2.11" --force-reinstall'
     for subject, name in (("device", "auto"), ("oneDNN", "convolution")):
-        following = find_one(subject, name)
+        following = find_one(subject, name, run_probe=measured)
         assert (following.status, following.advice) == ("problem", "see versions")
 
 
 # The device
 
 
-def test_the_device_of_a_run_is_told(probed: Callable[..., None]) -> None:
-    probed({**FAST, "device": "ascend"})
-    assert find_one("device", "auto") == Finding("auto", "ok", "a run here computes on ascend")
-    assert find_one("oneDNN", "convolution").status == "ok"
+def test_the_device_of_a_run_is_told() -> None:
+    measured = probed({**FAST, "device": "ascend"})
+    assert find_one("device", "auto", run_probe=measured) == Finding(
+        "auto", "ok", "a run here computes on ascend"
+    )
+    assert find_one("oneDNN", "convolution", run_probe=measured).status == "ok"
 
 
-def test_a_device_that_mindspore_cannot_use_is_a_problem(probed: Callable[..., None]) -> None:
-    probed({"mindspore": "2.10.0", "device_error": "--device ascend: MindSpore cannot use it here"})
-    finding = find_one("device", "auto")
+def test_a_device_that_mindspore_cannot_use_is_a_problem() -> None:
+    measured = probed(
+        {"mindspore": "2.10.0", "device_error": "--device ascend: MindSpore cannot use it here"}
+    )
+    finding = find_one("device", "auto", run_probe=measured)
     assert finding.status == "problem"
     assert finding.advice == "run with --device cpu"
-    assert find_one("versions", "mindspore").status == "ok"
-    assert find_one("oneDNN", "convolution").advice == "see device"
+    assert find_one("versions", "mindspore", run_probe=measured).status == "ok"
+    assert find_one("oneDNN", "convolution", run_probe=measured).advice == "see device"
 
 
-def test_a_container_with_fewer_cpus_than_the_machine_is_a_note(
-    monkeypatch: pytest.MonkeyPatch, probed: Callable[..., None]
-) -> None:
-    probed(FAST)
-    monkeypatch.setattr(runtime, "cpu_count", lambda: 8)
+def test_a_container_with_fewer_cpus_than_the_machine_is_a_note() -> None:
     for quota, status in ((None, "ok"), (8.0, "ok"), (2.5, "note"), (0.5, "note")):
-        monkeypatch.setattr(machine, "cpu_quota", lambda quota=quota: quota)
-        finding = find_one("device", "cpus")
+        (finding,) = machine.check_cpus(8, quota)
         assert (finding.status, finding.value) == (status, {"cpus": 8, "quota": quota})
         if status == "note":
             assert finding.advice == f"run with --set data.workers={max(1, int(quota or 0))}"
@@ -471,12 +458,8 @@ def test_a_containers_limits_are_read(
     assert machine.memory_limit(tmp_path) == memory
 
 
-def test_a_containers_memory_counts(
-    monkeypatch: pytest.MonkeyPatch, probed: Callable[..., None]
-) -> None:
-    probed(FAST)
-    monkeypatch.setattr(machine, "memory_limit", lambda: 3_000_000)
-    finding = find_one("device", "memory")
+def test_a_containers_memory_counts() -> None:
+    (finding,) = machine.check_memory(3_000_000)
     assert finding.value == {"bytes": 3_000_000, "free_bytes": 3_000_000}
     assert finding.status == "note"
     assert "--batch-size" in finding.advice
@@ -485,8 +468,7 @@ def test_a_containers_memory_counts(
 # oneDNN
 
 
-def test_a_fast_convolution_is_right(probed: Callable[..., None]) -> None:
-    probed(FAST)
+def test_a_fast_convolution_is_right() -> None:
     finding = find_one("oneDNN", "convolution")
     assert finding.status == "ok"
     # Of the median call.
@@ -496,11 +478,9 @@ def test_a_fast_convolution_is_right(probed: Callable[..., None]) -> None:
     assert f"{ISA}=AVX2 is set" in finding.found
 
 
-def test_a_slow_convolution_is_a_problem_although_the_guard_is_set(
-    probed: Callable[..., None],
-) -> None:
-    probed(SLOW)
-    finding = find_one("oneDNN", "convolution")
+def test_a_slow_convolution_is_a_problem_although_the_guard_is_set() -> None:
+    measured = probed(SLOW)
+    finding = find_one("oneDNN", "convolution", run_probe=measured)
     assert finding.status == "problem"
     assert "0.74 GFLOP/s" in finding.found
     assert "0.5%" in finding.found
@@ -509,51 +489,48 @@ def test_a_slow_convolution_is_a_problem_although_the_guard_is_set(
 
 
 def test_a_users_own_slow_value_is_to_be_unset(
-    probed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(ISA, "AVX512_CORE")
-    probed(UNCAPPED, unset=FAST)
-    finding = find_one("oneDNN", "convolution")
+    measured = probed(UNCAPPED, unset=FAST)
+    finding = find_one("oneDNN", "convolution", run_probe=measured)
     assert finding.status == "problem"
     assert f"{ISA}=AVX512_CORE, set by you" in finding.found
     assert finding.advice == f"unset {ISA}: without it a convolution makes 68.5 GFLOP/s here"
 
 
 def test_a_users_own_value_that_is_half_as_fast_is_a_note(
-    probed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(ISA, "SSE41")
-    probed({**FAST, "said": "", "convolution": [0.06]}, unset=FAST)
-    finding = find_one("oneDNN", "convolution")
+    measured = probed({**FAST, "said": "", "convolution": [0.06]}, unset=FAST)
+    finding = find_one("oneDNN", "convolution", run_probe=measured)
     assert finding.status == "note"
     assert finding.advice.startswith(f"unset {ISA}")
 
 
 def test_a_users_own_value_that_costs_nothing_is_right(
-    probed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(ISA, "AVX2")
-    probed({**FAST, "said": "", "convolution": [0.03]}, unset=FAST)
-    assert find_one("oneDNN", "convolution").status == "ok"
-    probed({**SLOW, "said": ""}, unset=SLOW)
-    finding = find_one("oneDNN", "convolution")
+    measured = probed({**FAST, "said": "", "convolution": [0.03]}, unset=FAST)
+    assert find_one("oneDNN", "convolution", run_probe=measured).status == "ok"
+    measured = probed({**SLOW, "said": ""}, unset=SLOW)
+    finding = find_one("oneDNN", "convolution", run_probe=measured)
     assert (finding.status, "another MindSpore" in finding.advice) == ("problem", True)
 
 
-def test_a_convolution_that_does_not_end_is_a_problem(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_convolution_that_does_not_end_is_a_problem() -> None:
     told = {key: FAST[key] for key in ("mindspore", "device", "said", "product")}
     child = (
         f"import time; print({json.dumps(told)!r}, flush=True); print('{{', end='', flush=True); "
     )
-    monkeypatch.setattr(probe, "CHILD", child + "time.sleep(60)")
-    monkeypatch.setattr(probe, "PROBE_SECONDS", 1.0)
+    endless = partial(probe.run_probe, code=child + "time.sleep(60)", seconds=1.0)
     started = time.monotonic()
-    found = find("versions")
+    found = find("versions", run_probe=endless)
     assert time.monotonic() - started < 10
     assert [finding.status for finding in found if finding.name == "mindspore"] == ["ok"]
-    finding = find_one("oneDNN", "convolution")
+    finding = find_one("oneDNN", "convolution", run_probe=endless)
     assert finding.status == "problem"
     assert "did not come to an end within 1 s" in finding.found
 
@@ -567,39 +544,36 @@ def test_the_measuring_process_has_this_ones_environment_and_modules(
     print_it = (
         f"import json, os; print('noise'); print(json.dumps({{'isa': os.environ.get({ISA!r})}}))"
     )
-    monkeypatch.setattr(
-        probe, "CHILD", probe.CHILD.split("from")[0] + f"import only_here; {print_it}"
-    )
-    assert probe.run_probe() == {"isa": "SSE41"}
-    assert probe.run_probe(without=ISA) == {"isa": None}
+    code = probe.CHILD.split("from")[0] + f"import only_here; {print_it}"
+    assert probe.run_probe(code=code) == {"isa": "SSE41"}
+    assert probe.run_probe(code=code, without=ISA) == {"isa": None}
 
 
-def test_a_mindspore_that_kills_its_process_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mindspore_that_kills_its_process_is_a_problem() -> None:
     child = "import os, sys; print('Illegal', file=sys.stderr, flush=True); os.abort()"
-    monkeypatch.setattr(probe, "CHILD", child)
-    finding = find_one("versions", "mindspore")
+    killed = partial(probe.run_probe, code=child)
+    finding = find_one("versions", "mindspore", run_probe=killed)
     assert finding.status == "problem"
     assert "the process ended with status -6: Illegal" in finding.found
 
 
-def test_a_mindspore_that_crashes_at_its_end_is_a_problem(probed: Callable[..., None]) -> None:
-    probed({**FAST, "failed": "the process ended with status -11"})
-    finding = find_one("oneDNN", "convolution")
+def test_a_mindspore_that_crashes_at_its_end_is_a_problem() -> None:
+    measured = probed({**FAST, "failed": "the process ended with status -11"})
+    finding = find_one("oneDNN", "convolution", run_probe=measured)
     assert finding.status == "problem"
     assert "68.5 GFLOP/s" in finding.found
     assert "status -11" in finding.found
     assert "another MindSpore" in finding.advice
 
 
-def test_a_slow_computation_is_called_only_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_computation_is_called_only_a_few_times() -> None:
     clock = [0.0]
-    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
 
     def calls(seconds: Iterator[float]) -> list[list[float]]:
         def compute() -> None:
             clock[0] += next(seconds)
 
-        return list(probe.call_times(compute))
+        return list(probe.call_times(compute, lambda: clock[0]))
 
     assert calls(iter([9.0] + [1.0] * 20))[-1] == [1.0]
     assert calls(iter([20.0])) == [[20.0]]
@@ -624,7 +598,7 @@ def test_the_convolution_is_measured_as_a_run_would_compute_it() -> None:
 )
 def test_a_users_own_avx512_is_measured_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ISA, "AVX512_CORE")
-    finding = find_one("oneDNN", "convolution")
+    finding = find_one("oneDNN", "convolution", run_probe=probe.run_probe)
     assert finding.status == "problem"
     assert finding.advice.startswith(f"unset {ISA}")
     assert finding.value["gflops_without_own"] > 10 * finding.value["gflops"]
@@ -672,8 +646,7 @@ def test_installed_plugins_with_problems_are_told_with_their_package(
     install(site, "taking", with_urls().replace('"far"', '"sample"'), "two")
     install(site, "folder", "", "three")
     install(site, "heavy", "import numpy\n" + hook("on_run_start"), "four")
-    path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
-    result = examine("--offline", "--json", env={"PYTHONPATH": path})
+    result = examine("--offline", "--json", env={"PYTHONPATH": python_path(site)})
     assert result.returncode == 1
     assert result.stderr == ""
     found = listed(result)
@@ -912,11 +885,10 @@ def test_servers_that_never_answer_are_waited_for_together(
     other_server: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(network, "URL_SECONDS", 0.5)
     address, _ = other_server
     urls = [f"{address}/slow{number}" for number in range(8)] + [f"{address}/file"]
     started = time.monotonic()
-    answers = network.ask_all(urls)
+    answers = network.ask_all(urls, seconds=0.5)
     assert time.monotonic() - started < 2
     assert answers.pop(urls[-1])[0] == ""
     assert {reason for reason, _ in answers.values()} == {"no answer within 0.5 s"}
@@ -926,9 +898,8 @@ def test_more_urls_than_are_asked_for_at_once_are_all_asked_for(
     other_server: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(network, "URLS_AT_ONCE", 2)
     address, asked = other_server
-    answers = network.ask_all([f"{address}/{number}" for number in range(5)])
+    answers = network.ask_all([f"{address}/{number}" for number in range(5)], at_once=2)
     assert [reason for reason, _ in answers.values()] == [""] * 5
     assert len(asked) == 5
 

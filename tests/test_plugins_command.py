@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import Msft
+from strangers import python_path
 
 from msft_core import Predictions, Run, RunReport, config, hookimpl
 from msft_core.hookspecs import HOOK_NAMES
@@ -37,7 +38,7 @@ def install(tmp_path: Path) -> Install:
             f"Metadata-Version: 2.1\nName: {module}\nVersion: {version}\n"
         )
         (information / "entry_points.txt").write_text(f"[msft]\n{name} = {module}\n")
-        return {"PYTHONPATH": str(site)}
+        return {"PYTHONPATH": python_path(site)}
 
     return make
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import tomlkit
 from conftest import Msft
+from strangers import python_path
 
 from msft_core import API_VERSION, UsageError
 from msft_core.plugins import scaffold
@@ -56,7 +57,7 @@ def installed(package: Path, site: Path) -> dict[str, str]:
             for group, points in project["entry-points"].items()
         )
     )
-    return {"PYTHONPATH": os.pathsep.join([str(package), str(site)])}
+    return {"PYTHONPATH": python_path(package, site)}
 
 
 def files(folder: Path) -> list[str]:

@@ -13,12 +13,17 @@ from pathlib import Path
 from msft_core.doctor import disk, machine, network, onednn, plugins, probe, versions
 from msft_core.doctor.findings import Check, Finding
 from msft_core.system.cache_folder import cache_dir
+from msft_core.system.device import cpu_count
 
 __all__ = ["Check", "Finding", "checks"]
 
 
 def checks(
-    *, modules: Sequence[str] = (), without: Sequence[str] = (), offline: bool = False
+    *,
+    modules: Sequence[str] = (),
+    without: Sequence[str] = (),
+    offline: bool = False,
+    run_probe: probe.Prober = probe.run_probe,
 ) -> list[Check]:
     """Everything to look at, in the order of the output. Nothing is done before it is asked.
 
@@ -26,8 +31,9 @@ def checks(
         modules: as with ``--plugin``.
         without: as with ``--without``.
         offline: leave the network out.
+        run_probe: measures MindSpore in another process.
     """
-    probed = functools.cache(probe.run_probe)
+    probed = functools.cache(run_probe)
     loaded = functools.cache(lambda: plugins.load(modules, without))
     measuring = "importing MindSpore and measuring a convolution"
     listed = [
@@ -36,9 +42,14 @@ def checks(
         Check("versions", "packages", versions.check_packages),
         Check("versions", "mindspore", lambda: versions.check_mindspore(probed()), measuring),
         Check("device", "auto", lambda: machine.check_device(probed())),
-        Check("device", "cpus", machine.check_cpus),
-        Check("device", "memory", machine.check_memory),
-        Check("oneDNN", "convolution", lambda: onednn.check_convolution(probed()), measuring),
+        Check("device", "cpus", lambda: machine.check_cpus(cpu_count(), machine.cpu_quota())),
+        Check("device", "memory", lambda: machine.check_memory(machine.memory_limit())),
+        Check(
+            "oneDNN",
+            "convolution",
+            lambda: onednn.check_convolution(probed(), run_probe),
+            measuring,
+        ),
         Check("plugins", "plugins", lambda: plugins.check_plugins(loaded()), "loading plugins"),
         Check("cache", "folder", disk.check_cache_folder),
         Check("cache", "size", disk.check_cache_size, "reading the cache folder"),

@@ -11,7 +11,6 @@ from typing import Any
 from msft_core.doctor.findings import Finding
 from msft_core.doctor.probe import NOT_IMPORTED
 from msft_core.files import size_text
-from msft_core.system import device as runtime
 
 LOW_MEMORY_BYTES = 4e9
 """Free memory below which a run with the default settings may end for want of it."""
@@ -27,9 +26,13 @@ def check_device(probed: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("auto", "problem", NOT_IMPORTED, "see versions")
 
 
-def check_cpus() -> Iterator[Finding]:
-    """How many CPUs there are, and may be used at a time."""
-    cpus, quota = runtime.cpu_count(), cpu_quota()
+def check_cpus(cpus: int, quota: float | None) -> Iterator[Finding]:
+    """How many CPUs there are, and may be used at a time.
+
+    Args:
+        cpus: that this process may use.
+        quota: see ``cpu_quota``.
+    """
     value = {"cpus": cpus, "quota": quota}
     found = f"{cpus} usable of {os.cpu_count()}"
     if quota is None or quota >= cpus:
@@ -44,9 +47,13 @@ def check_cpus() -> Iterator[Finding]:
         )
 
 
-def check_memory() -> Iterator[Finding]:
-    """How much memory is free."""
-    sizes = [size for size in (_physical_memory(), memory_limit()) if size]
+def check_memory(limit: int | None) -> Iterator[Finding]:
+    """How much memory is free.
+
+    Args:
+        limit: see ``memory_limit``.
+    """
+    sizes = [size for size in (_physical_memory(), limit) if size]
     if not sizes:
         return
     total, available = min(sizes), _available_memory()

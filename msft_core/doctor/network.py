@@ -74,14 +74,21 @@ def _few_on_each_host(
     return kept, left_out
 
 
-def ask_all(urls: Sequence[str]) -> dict[str, tuple[str, float]]:
+def ask_all(
+    urls: Sequence[str], *, seconds: float = URL_SECONDS, at_once: int = URLS_AT_ONCE
+) -> dict[str, tuple[str, float]]:
     """Ask for each URL, many at the same time.
+
+    Args:
+        urls: each once.
+        seconds: how long a URL may take to answer.
+        at_once: how many are asked for at the same time.
 
     Returns: by URL why it cannot be downloaded, empty where it can, and the seconds that took.
     """
     from msft_core.downloads import why_unreachable
 
-    answers = dict.fromkeys(urls, (f"no answer within {URL_SECONDS:.4g} s", URL_SECONDS))
+    answers = dict.fromkeys(urls, (f"no answer within {seconds:.4g} s", seconds))
 
     def ask(url: str) -> None:
         started = time.monotonic()
@@ -91,11 +98,11 @@ def ask_all(urls: Sequence[str]) -> dict[str, tuple[str, float]]:
             reason = first_line(error)
         answers[url] = (reason, time.monotonic() - started)
 
-    for first in range(0, len(urls), URLS_AT_ONCE):
-        together = urls[first : first + URLS_AT_ONCE]
+    for first in range(0, len(urls), at_once):
+        together = urls[first : first + at_once]
         # Looking up a name has no time limit, so a thread may outlive the wait.
         threads = [threading.Thread(target=ask, args=(url,), daemon=True) for url in together]
-        deadline = time.monotonic() + URL_SECONDS
+        deadline = time.monotonic() + seconds
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -22,8 +22,13 @@ FASTER = 1.5
 """A user's own ONEDNN_MAX_CPU_ISA is told where a convolution is so much faster without it."""
 
 
-def check_convolution(probed: Mapping[str, Any]) -> Iterator[Finding]:
-    """The measured convolution, also without a user's own choice of instructions."""
+def check_convolution(probed: Mapping[str, Any], run_probe: probe.Prober) -> Iterator[Finding]:
+    """The measured convolution, also without a user's own choice of instructions.
+
+    Args:
+        probed: what was measured with it.
+        run_probe: measures without it.
+    """
     name = "convolution"
     if "mindspore" not in probed:
         yield Finding(name, "problem", f"not measured: {probe.NOT_IMPORTED}", "see versions")
@@ -37,7 +42,7 @@ def check_convolution(probed: Mapping[str, Any]) -> Iterator[Finding]:
     measured = _Speed.of(probed)
     own = os.environ.get(VARIABLE)
     # Only a user's own value can be worse than what msft would choose.
-    unset = _Speed.of(probe.run_probe(without=VARIABLE)) if own is not None else None
+    unset = _Speed.of(run_probe(without=VARIABLE)) if own is not None else None
     value = {
         "gflops": measured.convolution,
         "product_gflops": measured.product,
@@ -56,7 +61,8 @@ def check_convolution(probed: Mapping[str, Any]) -> Iterator[Finding]:
             name,
             "problem" if measured.is_slow else "note",
             found + set_to,
-            f"unset {VARIABLE}: without it a convolution makes {unset.convolution:.3g} GFLOP/s",
+            f"unset {VARIABLE}: without it a convolution makes {unset.convolution:.3g} GFLOP/s "
+            "here",
             value,
         )
     elif measured.is_slow or "failed" in probed:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from msft_core.config import RuntimeSettings
 from msft_core.errors import DeviceError, first_line
@@ -32,16 +32,27 @@ SIDE = round((WORK / 2) ** (1 / 3))
 NOT_IMPORTED = "MindSpore cannot be imported here"
 
 
-def run_probe(*, without: str = "") -> dict[str, Any]:
+class Prober(Protocol):
+    """A function like ``run_probe``, as the checks call it."""
+
+    def __call__(self, *, without: str = "") -> Mapping[str, Any]:
+        """Measure, without an environment variable."""
+
+
+def run_probe(
+    *, without: str = "", code: str = CHILD, seconds: float = PROBE_SECONDS
+) -> dict[str, Any]:
     """Start another process that prepares MindSpore as a run would, and times a convolution.
 
     Args:
         without: an environment variable to take away.
+        code: what the other process runs; its arguments are this one's module path.
+        seconds: how long it may take.
 
     Returns: what ``probe`` told, and ``failed`` where it did not come to its end.
     """
     environment = {key: text for key, text in os.environ.items() if key != without}
-    command = [sys.executable, "-c", CHILD, *sys.path]
+    command = [sys.executable, "-c", code, *sys.path]
     failed = ""
     try:
         done = subprocess.run(
@@ -49,7 +60,7 @@ def run_probe(*, without: str = "") -> dict[str, Any]:
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=PROBE_SECONDS,
+            timeout=seconds,
             check=False,
         )
         told = done.stdout
@@ -58,7 +69,7 @@ def run_probe(*, without: str = "") -> dict[str, Any]:
             failed = ": ".join([f"the process ended with status {done.returncode}", *last])
     except subprocess.TimeoutExpired as expired:
         told = expired.stdout or b""
-        failed = f"the process did not come to an end within {PROBE_SECONDS:.0f} s"
+        failed = f"the process did not come to an end within {seconds:.0f} s"
     found: dict[str, Any] = {"failed": failed} if failed else {}
     for line in told.decode("utf-8", "replace").splitlines():
         # A line may be cut where the process was stopped.
@@ -108,17 +119,19 @@ def probe() -> None:
         tell(convolution=times)
 
 
-def call_times(compute: Callable[[], object]) -> Iterator[list[float]]:
+def call_times(
+    compute: Callable[[], object], clock: Callable[[], float] = time.perf_counter
+) -> Iterator[list[float]]:
     """Seconds of each call up to now; a few calls, fewer where they are slow.
 
     The first call also prepares, so it is left out as soon as there is another.
     """
-    started = time.perf_counter()
+    started = clock()
     times: list[float] = []
-    while len(times) < 8 and time.perf_counter() - started < 10:
-        before = time.perf_counter()
+    while len(times) < 8 and clock() - started < 10:
+        before = clock()
         compute()
-        times.append(time.perf_counter() - before)
+        times.append(clock() - before)
         yield times[1:] or times
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, cast
 
 if TYPE_CHECKING:
-    from msft_core.plugins.loading import load_plugins
     from msft_core.plugins.registry import Plugins
     from msft_core.types import Backbone, Context, ImageTable, Kind, Settings
 
@@ -315,6 +314,7 @@ class _Component:
         settings: Mapping[str, Any] | None,
     ) -> None:
         from msft_core.config import RuntimeSettings, component_settings
+        from msft_core.plugins.loading import load_plugins
         from msft_core.system import device as runtime
         from msft_core.system.cache_folder import cache_dir
         from msft_core.testing.given import split_plugins

@@ -47,7 +47,7 @@ def resolve(raw: Mapping[str, Any], plugins: Plugins) -> RunConfig:
         values[kind] = _choose(kind, raw.get(kind, {}), plugins, problems)
     for kind in SWITCHED_KINDS:
         values[kind] = _settle_all(kind, raw.get(kind, {}), plugins, problems)
-    extractors = [name for name, s in values["extractor"].items() if s and s.enabled]
+    extractors = [name for name, s in values["extractor"].items() if s and s.enabled is True]
     if len(extractors) > 1:
         problems.append(f"only one extractor may be enabled, not {' and '.join(extractors)}.")
     if problems:

@@ -64,8 +64,14 @@ class RunConfig(BaseModel):
         return getattr(self, kind)[name]
 
     def enabled(self, kind: Kind, name: str) -> bool:
-        """Whether a callback, metric or extractor is switched on."""
-        return bool(self.settings(kind, name).enabled)
+        """Whether a callback, metric or extractor is switched on.
+
+        An extractor that is enabled by name keeps those with ``enabled = "auto"`` out.
+        """
+        enabled = self.settings(kind, name).enabled
+        if enabled == "auto":
+            return not any(other.enabled is True for other in self.extractor.values())  # type: ignore[attr-defined]
+        return bool(enabled)
 
     def extractor_settings(self, components: Sequence[Component]) -> Settings:
         """Those of the enabled extractor among a plugin's components; none where it has none."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from msft_core.config import RunConfig
+from msft_core.errors import MsftError
 from msft_core.plugins.registry import Plugins
-from msft_core.types import Context, FeatureExtractor, Kind, Reporter
+from msft_core.types import Context, Kind, Reporter
 
 if TYPE_CHECKING:
     from msft_core.features.prefix import AskExtractor
@@ -31,29 +32,40 @@ class Asker:
             self._reporter.info(f"plugin {plugin!r} overrides {hook} of {kind} {choice.name!r}")
         return result, plugin
 
-    def extractor(self, context: Context) -> AskExtractor | None:
+    def extractor(self, context: Context, device: str) -> AskExtractor | None:
         """What asks the plugins for another engine for a frozen prefix.
 
         Returns: None where no plugin has one that is enabled.
         """
+        from msft_core.features.prefix import AUTO_FROM, Engine
+
         hook = "build_feature_extractor"
         plugins = self.plugins.names_with(hook, self._config.enabled)
         if not plugins:
             return None
 
-        def ask(prefix: Any, example: Any) -> tuple[FeatureExtractor, str] | None:
+        def ask(prefix: Any, example: Any, features: int) -> Engine | None:
             for plugin in plugins:
                 settings = self._config.extractor_settings(self.plugins.components_of(plugin))
-                result = self.plugins.call_one(
-                    hook,
-                    plugin,
-                    prefix=prefix,
-                    example=example,
-                    settings=settings,
-                    context=context,
-                )
+                optional = getattr(settings, "enabled", True) == "auto"
+                if optional and (device != "cpu" or features < AUTO_FROM):
+                    continue
+                try:
+                    result = self.plugins.call_one(
+                        hook,
+                        plugin,
+                        prefix=prefix,
+                        example=example,
+                        settings=settings,
+                        context=context,
+                    )
+                except MsftError as error:
+                    if not optional:
+                        raise
+                    self._reporter.warning(f"{error} MindSpore computes the frozen stages instead.")
+                    continue
                 if result is not None:
-                    return result, plugin
+                    return Engine(result, plugin, optional)
             return None
 
         return ask

@@ -124,6 +124,7 @@ def _run(
         from msft_core.features.feed import Feed
         from msft_core.features.store import FeatureStore
         from msft_core.runs.live import LiveRun
+        from msft_core.training.randomness import random_cells
         from msft_core.training.state import TrainState
         from msft_core.training.trainer import Trainer
 
@@ -137,6 +138,11 @@ def _run(
         trainer = Trainer(state, owner, classes, device, reporter.info)
         interrupts.install()
         reporter.info(f"Backbone {backbone.name}, weights: {backbone.weights}")
+        if random := list(random_cells(trainer.network)):
+            reporter.info(
+                f"{len(random)} cells use MindSpore's random numbers, such as {random[0]}. Where "
+                "they train, two runs with one seed may differ: msft_core.stages.Dropout repeats."
+            )
         pipelines = _pipelines(splits, trainer, settled, device, workers, reporter)
         feed = Feed(
             trainer,
@@ -147,7 +153,7 @@ def _run(
             description=features_depend_on(settled, device, asker, trainer),
             store=FeatureStore(cache_dir() / "features", settled.cache.limit_gb * 1e9),
             graph=device.graph or device.may_compile,
-            ask_extractor=asker.extractor(context),
+            ask_extractor=asker.extractor(context, device.device),
             reporter=reporter,
         )
         strategy = Strategy(asker, trainer, pipelines[Use.TRAINING].steps(), settled, reporter)
@@ -158,7 +164,8 @@ def _run(
 
         # The run begins: all of the above stands in its folder, which takes its name.
         folder.write_text("config.toml", settled.to_toml())
-        folder.write_json("environment.json", environment(settled, device, asker, splits, trainer))
+        about = environment(settled, device, asker, splits, trainer)
+        folder.write_json("environment.json", {**about, "features": feed.engine})
         folder.write_json("classes.json", list(splits.classes))
         folder.write_lines("skipped.jsonl", found.skipped)
         folder.commit()
@@ -174,6 +181,7 @@ def _run(
             plugins=loaded,
             reporter=reporter,
             interrupts=interrupts,
+            environment=about,
         )
         return _train_to_the_end(live, strategy, interrupts)
 
@@ -199,6 +207,7 @@ def _train_to_the_end(run: LiveRun, strategy: Strategy, interrupts: Interrupts) 
         error = _caught(run.save_last, error)
     if run.best:
         error = _caught(run.reload_best, error)
+    error = _caught(run.write_environment, error)
     report = _report(run, error)
     for failure in run.call_guarded("on_run_end", report=report, error=error):
         if error is None:
@@ -367,9 +376,10 @@ def _stored_views(config: RunConfig, reporter: Reporter) -> int:
     if why:
         reporter.info(f"Features of frozen stages are not stored: {why}.")
     views = 0 if why else config.training.views
-    enabled = [name for name in config.extractor if config.enabled("extractor", name)]
-    if enabled and not views:
-        reporter.warning(f"extractor {enabled[0]} is not used, since features are not stored.")
+    settings: Any
+    for name, settings in config.extractor.items():
+        if settings.enabled is True and not views:
+            reporter.warning(f"extractor {name} is not used, since features are not stored.")
     return views
 
 

@@ -12,7 +12,7 @@ from msft_core.data.pipeline import Batch, KeyedPipeline, Pipeline, Use
 from msft_core.features.cache import CannotStore, FeatureCache, NoRoom
 from msft_core.features.keys import ViewKeys, code_digest, parameters_digest
 from msft_core.features.pipeline import FeaturePipeline
-from msft_core.features.prefix import AskExtractor, FrozenPrefix
+from msft_core.features.prefix import AskExtractor, EngineFailed, FrozenPrefix
 from msft_core.features.store import FeatureStore
 from msft_core.training.trainer import Trainer
 from msft_core.types import Reporter
@@ -86,6 +86,12 @@ class Feed:
                 pipeline.prepare(epoch, between)
             except CannotStore as reason:
                 self._go_on_without(str(reason))
+            except EngineFailed as reason:
+                self._reporter.warning(f"{reason}. MindSpore computes the frozen stages instead.")
+                self._ask_extractor = None
+                self.close()
+                self.refresh()
+                self.prepare(use, epoch, between)
 
     def pipeline(self, use: Use) -> Pipeline:
         """The batches to train on or to evaluate."""
@@ -104,6 +110,11 @@ class Feed:
         pipeline: Any = self._pipelines[Use.TRAINING]
         images = KeyedPipeline(pipeline.table, replace(pipeline.recipe, workers=0))
         return next(images.batches([np.zeros(1, np.int64)], 1))
+
+    @property
+    def engine(self) -> str:
+        """What computes the stored features; empty where none are stored."""
+        return self._cache.engine if self._cache else ""
 
     def close(self) -> None:
         """Let go of the stored features' files."""
@@ -132,6 +143,7 @@ class Feed:
             plugin=self._trainer.plugin,
             graph=self._graph,
             example=example.inputs,
+            features=len(self._all_keys()),
             ask_extractor=self._ask_extractor,
             say=self._reporter.info,
         )
@@ -164,6 +176,7 @@ class Feed:
             except CannotStore as reason:
                 self._go_on_without(str(reason))
                 return
+        self._reporter.info(f"Frozen stages {prefix.name}: computed once, by {prefix.engine}")
         if self._views < wanted:
             self._reporter.warning(
                 f"{wanted} views of each training image do not fit into the cache: {why}. The run "

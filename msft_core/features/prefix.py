@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import mindspore as ms
 import numpy as np
 
-from msft_core.errors import PluginError, blaming
+from msft_core.errors import MsftError, PluginError, blaming
 from msft_core.stages import Chain
 from msft_core.system import onednn
 from msft_core.training.compilation import compiled_or_eager, padded
@@ -23,8 +24,32 @@ TOLERANCE = 1e-3
 """Greatest relative difference between a stored feature and the same one computed by MindSpore
 now. Between graph mode and PyNative it is 1e-7; other instruction sets may differ by more."""
 
-AskExtractor = Callable[[Chain, Array], "tuple[FeatureExtractor, str] | None"]
-"""From the prefix and an example to an extractor and the plugin it came from."""
+AUTO_FROM = 100
+"""An extractor with ``enabled = "auto"`` is used where a run needs so many features: to export and
+compile the stages for fewer takes longer than it saves."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An extractor of a plugin.
+
+    Args:
+        extractor: computes features.
+        plugin: whose it is.
+        optional: nobody asked for it by name, so MindSpore takes over where it fails.
+    """
+
+    extractor: FeatureExtractor
+    plugin: str
+    optional: bool = False
+
+
+AskExtractor = Callable[[Chain, Array, int], Engine | None]
+"""From the prefix, an example and the number of features that a run needs to an engine."""
+
+
+class EngineFailed(Exception):
+    """An optional engine cannot be used; the message says why."""
 
 
 class FrozenPrefix:
@@ -36,6 +61,7 @@ class FrozenPrefix:
         plugin: which plugin made them, for messages.
         graph: compile the stages.
         example: a few images, float32 (n, 3, size, size).
+        features: so many does the run need.
         ask_extractor: asks the plugins for another engine; None where no plugin has one.
         say: prints a line for the user.
 
@@ -51,6 +77,7 @@ class FrozenPrefix:
         plugin: str,
         graph: bool,
         example: Array,
+        features: int,
         ask_extractor: AskExtractor | None,
         say: Callable[[str], None],
     ) -> None:
@@ -61,45 +88,53 @@ class FrozenPrefix:
         self.of_example = self._by_mindspore(example)
         """The features of the example by MindSpore, (n, ...)."""
         self.shape, self.dtype = self.of_example.shape[1:], self.of_example.dtype
-        self._extractor: tuple[FeatureExtractor, str] | None = None
+        self._engine: Engine | None = None
         if ask_extractor is not None:
             # After the convolution above, at which MindSpore reads the variable.
             onednn.release()
-            self._extractor = ask_extractor(chain, padded(example, BATCH))
+            self._engine = ask_extractor(chain, padded(example, BATCH), features)
         self._agrees = False
         self._say = say
 
     @property
     def engine(self) -> str:
         """What computes, as stored features name it."""
-        return self._extractor[0].description if self._extractor else "MindSpore"
+        return self._engine.extractor.description if self._engine else "MindSpore"
 
     @property
     def tolerance(self) -> float:
         """Greatest relative difference from MindSpore's own features that is no fault."""
-        return self._extractor[0].tolerance if self._extractor else TOLERANCE
+        return self._engine.extractor.tolerance if self._engine else TOLERANCE
 
     def compute(self, images: Array) -> Array:
         """Features (n, ...) of images, float32 (n, 3, size, size), at most ``BATCH``.
 
         Raises:
             PluginError: a stage or the extractor breaks the contract.
+            EngineFailed: likewise, where nobody asked for the extractor by name.
         """
         count, images = len(images), padded(images, BATCH)
-        if self._extractor is None:
+        if self._engine is None:
             with self._blaming_the_backbone():
                 features = self._compiled(ms.Tensor(images)).asnumpy()
             if not self._agrees:
                 features = self._checked_against_pynative(features, images)
             return features[:count]
-        extractor, plugin = self._extractor
-        with blaming(plugin, "build_feature_extractor"):
+        try:
+            return self._compute_in(self._engine, images)[:count]
+        except MsftError as error:
+            if self._engine.optional:
+                raise EngineFailed(str(error)) from error
+            raise
+
+    def _compute_in(self, engine: Engine, images: Array) -> Array:
+        with blaming(engine.plugin, "build_feature_extractor"):
             # A copy, since what it is compared with is computed from the same images.
-            features = extractor.compute(images if self._agrees else images.copy())
-        self._require_form(features, plugin)
+            features = engine.extractor.compute(images if self._agrees else images.copy())
+        self._require_form(features, engine.plugin)
         if not self._agrees:
-            self._require_agreement(features, images)
-        return features[:count]
+            self._require_agreement(features, images, engine)
+        return features
 
     def _require_form(self, features: object, plugin: str) -> None:
         """Of every batch, since it is stored, and a later run would trust it."""
@@ -116,9 +151,8 @@ class FrozenPrefix:
         if what:
             raise PluginError(plugin, "build_feature_extractor", what)
 
-    def _require_agreement(self, features: Array, images: Array) -> None:
-        assert self._extractor is not None
-        extractor, plugin = self._extractor
+    def _require_agreement(self, features: Array, images: Array, engine: Engine) -> None:
+        extractor, plugin = engine.extractor, engine.plugin
         difference = relative_difference(features, self._by_mindspore(images))
         if not difference <= extractor.tolerance:
             raise PluginError(

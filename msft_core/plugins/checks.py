@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from msft_core.errors import suggest
 from msft_core.types import (
@@ -70,7 +70,8 @@ def _problem_of_component(component: Component) -> str:
         return f"{named} a setting called 'name', which is the component's own"
     if component.kind in SWITCHED_KINDS and "enabled" in keys:
         own = fields.get("enabled")
-        if own is None or own.annotation is not bool:
+        allowed = (bool, bool | Literal["auto"]) if component.kind == "extractor" else (bool,)
+        if own is None or own.annotation not in allowed:
             return f"{named} a setting called 'enabled' that is no bool: it switches the component"
     if not isinstance(component.urls, tuple):
         return f"{named} urls that are no tuple"

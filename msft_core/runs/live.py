@@ -53,6 +53,7 @@ class LiveRun:
         plugins: whose hooks are called.
         reporter: for progress of an evaluation.
         interrupts: held back during a write.
+        environment: what ``environment.json`` says but for the engine of the frozen stages.
     """
 
     def __init__(
@@ -66,11 +67,13 @@ class LiveRun:
         plugins: Plugins,
         reporter: Reporter,
         interrupts: Interrupts,
+        environment: Mapping[str, Any],
     ) -> None:
         self.config, self.splits, self.backbone = config, splits, trainer.backbone
         self.reporter, self.trainer, self.feed = reporter, trainer, feed
         self.state = trainer.state
         self._run_folder, self._plugins, self._interrupts = run_folder, plugins, interrupts
+        self._environment, self._engines = environment, [feed.engine]
         self._extra: dict[str, float] = {}
         self._evaluated: dict[str, Mapping[str, float]] = {}
         self._predicted: dict[str, tuple[Predictions, float]] = {}
@@ -217,6 +220,15 @@ class LiveRun:
                 if interrupted:
                     return
                 interrupted = True
+
+    def write_environment(self) -> None:
+        """Write ``environment.json`` anew where another engine took over."""
+        if self.feed.engine not in self._engines:
+            self._engines.append(self.feed.engine)
+            names = ", then ".join(filter(None, self._engines))
+            self._run_folder.write_json(
+                "environment.json", {**self._environment, "features": names}
+            )
 
     def save_last(self) -> None:
         """Write ``last.ckpt``."""

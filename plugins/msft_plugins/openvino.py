@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import sys
@@ -32,6 +33,12 @@ _ONEDNN_CAP = "ONEDNN_MAX_CPU_ISA"
 class OpenVinoSettings(Settings):
     """Settings of ``openvino``."""
 
+    enabled: bool | Literal["auto"] = Field(
+        "auto",
+        description="whether the extractor takes part; auto: on a CPU, where OpenVINO is installed "
+        "and no other extractor is enabled, unless the run needs few features",
+    )
+
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",
         description="bfloat16 is twice as fast on a CPU that has it; features are some 5 % off",
@@ -54,12 +61,14 @@ def list_components() -> list[Component]:
 @hookimpl
 def build_feature_extractor(
     prefix: nn.Cell, example: NDArray[Any], settings: OpenVinoSettings, context: Context
-) -> FeatureExtractor:
+) -> FeatureExtractor | None:
     """Compute the stages in OpenVINO, once the first batch is there to export them for.
 
     Raises: UsageError where OpenVINO is missing, or bfloat16 is asked for and cannot be had; at
     the first batch, where MindSpore cannot export an operator.
     """
+    if settings.enabled == "auto" and importlib.util.find_spec("openvino") is None:
+        return None
     openvino = _import_openvino()
     _heed_onednn_cap(settings, context)
     core = openvino.Core()

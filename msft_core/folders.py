@@ -117,9 +117,11 @@ def read_splits(
             notes.append(f"validation images are those in {val_root.name}/")
         val, val_notes = _read_val(val_root, train_root, classes)
         notes += val_notes
+        notes += _note_of_test(root)
     else:
         train, val, held_out_notes = _hold_out(train, train_root, val_fraction, split_seed)
         notes += held_out_notes
+        notes += _note_of_test(root)
     return DatasetSplits(
         classes=classes,
         train=_table(train, classes, root),
@@ -127,6 +129,11 @@ def read_splits(
         description=description or f"images in {root}",
         notes=tuple(notes),
     )
+
+
+def _note_of_test(root: Path) -> list[str]:
+    test = find_folder(root, TEST_NAMES)
+    return [f"{test.name}/ is left alone: no run uses its images"] if test else []
 
 
 def _train_folder(root: Path) -> Path | None:
@@ -180,6 +187,11 @@ def _hold_out(
         chosen = set(sorted(files, key=lambda file: _draw(seed, file.relative_to(root)))[:count])
         kept[name] = [file for file in files if file not in chosen]
         held_out[name] = [file for file in files if file in chosen]
+    if not any(held_out.values()):
+        raise DataError(
+            f"each class in {root} has a single image, so none can be held out for validation: add "
+            "images, or a val folder"
+        )
     total = sum(map(len, train.values()))
     count = sum(map(len, held_out.values()))
     notes = [f"no val folder: {count} of the {total} images are set apart for validation"]

@@ -6,6 +6,7 @@ evaluation and for prediction. So an image that passed the check is an image tha
 
 from __future__ import annotations
 
+import functools
 import io
 import warnings
 from collections.abc import Sequence
@@ -25,12 +26,15 @@ from PIL import (
     UnidentifiedImageError,
     WebPImagePlugin,
 )
+from PIL import features as pillow_features
 
 from msft_core.types import ImageTable
 
 # Registered by hand: Image.open would import every plugin it has at the first WebP or TIFF, from
 # several threads at once.
 _PLUGINS = (BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin)
+if READS_AVIF := bool(pillow_features.check("avif")):
+    from PIL import AvifImagePlugin as AvifImagePlugin
 
 # Pillow warns about odd metadata and about large photographs, on stderr, in the middle of a
 # progress bar. Neither concerns the pixels; what does is raised.
@@ -136,8 +140,9 @@ def _require_same_length(*columns: Sequence[Any]) -> None:
 def decode(data: bytes) -> Image.Image:
     """Decode an image fully.
 
-    JPEG, PNG, WebP, BMP and TIFF are read; of several frames or pages the first. Orientation
-    from EXIF is applied, transparency is laid over white, 16-bit greys are scaled to 8 bits.
+    JPEG, PNG, WebP, BMP and TIFF are read, AVIF where Pillow can, and HEIC where the package
+    pillow-heif is installed; of several frames or pages the first. Orientation from EXIF is
+    applied, transparency is laid over white, 16-bit greys are scaled to 8 bits.
 
     Returns: an image of mode RGB.
     Raises: ImageError whatever the bytes are; MemoryError where there is too little memory.
@@ -150,7 +155,7 @@ class ImageInfo:
     """What is known about an image that decodes.
 
     Args:
-        format: JPEG, PNG, WEBP, BMP or TIFF.
+        format: JPEG, PNG, WEBP, BMP, TIFF, AVIF or HEIF.
         width: of the upright picture, pixels.
         height: likewise.
         mode: Pillow's name of the pixel format in the file: RGB, L, CMYK, P, ...
@@ -268,9 +273,11 @@ _REFUSED = (
     (b"PK\x03\x04", "a zip archive, not an image: unpack it"),
     (b"version https://git-lfs", "a Git LFS pointer, not the image: run git lfs pull"),
 )
+_AVIF = (b"avif", b"avis")
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 _BRANDS = (
-    ((b"avif", b"avis"), f"an AVIF image: {_CONVERT}"),
-    ((b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"), f"a HEIC image: {_CONVERT}"),
+    (_AVIF, f"an AVIF image, which this Pillow does not read: {_CONVERT}"),
+    (_HEIC, f'a HEIC image: pip install "msft[heic]", or {_CONVERT}'),
     ((b"crx ",), f"a camera raw file: {_CONVERT}"),
 )
 
@@ -278,7 +285,7 @@ _BRANDS = (
 def sniff(data: bytes) -> str:
     """Tell an image's format by its first bytes, whatever the file is called.
 
-    Returns: JPEG, PNG, WEBP, BMP or TIFF.
+    Returns: JPEG, PNG, WEBP, BMP, TIFF, and where they can be read AVIF and HEIF.
     Raises: ImageError naming what it is instead, as far as that can be told.
     """
     if data[:4] == b"II*\x00" and data[8:10] == b"CR":  # Canon's, a TIFF otherwise
@@ -290,7 +297,26 @@ def sniff(data: bytes) -> str:
         return "WEBP"
     if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BMP_HEADERS:
         return "BMP"
+    if data[4:8] == b"ftyp":
+        # The major brand may be the generic mif1 with avif among the compatible ones.
+        brands = data[8:64]
+        if any(brand in brands for brand in _AVIF):
+            if READS_AVIF:
+                return "AVIF"
+        elif any(brand in brands for brand in _HEIC) and _reads_heic():
+            return "HEIF"
     raise ImageError(_what_instead(data))
+
+
+@functools.cache
+def _reads_heic() -> bool:
+    """Whether the package pillow-heif is there; registers it with Pillow."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
 
 
 def _what_instead(data: bytes) -> str:

@@ -11,7 +11,7 @@ from image_kit import write_classes
 from pydantic import ValidationError
 
 import msft_plugins.folder
-from msft_core import Context, DatasetSplits, MsftError, UsageError
+from msft_core import Context, DataError, DatasetSplits, MsftError, UsageError
 from msft_core.folders import scan_class_folders
 from msft_core.testing import RecordingReporter
 from msft_plugins.folder import FolderSettings
@@ -84,7 +84,21 @@ def test_the_test_folder_is_never_validated_on(photographs: Path) -> None:
     splits = build(photographs)
 
     assert all(name.startswith("train/") for name in (*splits.train.ids, *splits.val.ids))
-    assert splits.notes == ("no val folder: 5 of the 25 images are set apart for validation",)
+    assert splits.notes == (
+        "no val folder: 5 of the 25 images are set apart for validation",
+        "test/ is left alone: no run uses its images",
+    )
+
+
+def test_a_test_folder_beside_train_and_val_is_named(photographs: Path) -> None:
+    shutil.copytree(photographs / "val", photographs / "test")
+    assert build(photographs).notes == ("test/ is left alone: no run uses its images",)
+
+
+def test_one_image_a_class_is_told_as_such(tmp_path: Path) -> None:
+    write_classes(tmp_path, {"a": 1, "b": 1})
+    with pytest.raises(DataError, match="has a single image, so none can be held out"):
+        build(tmp_path)
 
 
 def test_without_a_val_folder_a_part_of_each_class_is_set_apart(photographs: Path) -> None:

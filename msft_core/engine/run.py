@@ -387,9 +387,11 @@ def _say_epoch(record: EpochRecord, epochs: int, is_best: bool, reporter: Report
     """The lines that users of the tutorial know."""
     lines = [f"Epoch {record.epoch}/{epochs}", "-" * 10, f"train Loss: {record.train['loss']:.6f}"]
     if record.val:
-        named = {"accuracy": "Acc", "loss": "Loss"}
-        first = sorted(record.val, key=lambda name: name not in named)
-        figures = [f"val {named.get(name, name)}: {record.val[name]:.6f}" for name in first]
+        names = {"accuracy": "Acc", "loss": "Loss"}
+        order = [*(name for name in names if name in record.val), *record.val]
+        figures = [
+            f"val {names.get(name, name)}: {record.val[name]:.6f}" for name in dict.fromkeys(order)
+        ]
         lines.append("  ".join(figures) + ("  (best so far)" if is_best else ""))
     lines.append(
         f"epoch time: {1000 * record.seconds:.3f} ms, per step time: {record.step_ms:.3f} ms"

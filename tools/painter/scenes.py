@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from msft_plugins.sample.brush import Colour, Point, curve, dim, mix, whole
-from msft_plugins.sample.canvas import WHITE, Canvas
+from tools.painter.brush import Colour, Point, curve, dim, mix, whole
+from tools.painter.canvas import WHITE, Canvas
 
 
 @dataclass(frozen=True)

@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import random
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from msft_plugins.sample import looks, poses, scenes
-from msft_plugins.sample.brush import BILINEAR, SCALE, Figure, Frame
-from msft_plugins.sample.canvas import Canvas
+from tools.painter import looks, poses, scenes
+from tools.painter.brush import BILINEAR, SCALE, Figure, Frame
+from tools.painter.canvas import Canvas
 
-VERSION = 1
-"""To be raised when pictures change: it is part of the name they are kept under."""
-
+CLASSES = ("dogs", "wolves")
+QUALITY = 90
 SIZES = ((288, 288), (304, 272), (272, 296), (296, 280), (312, 288), (280, 280))
 
 
-def draw(kind: str, key: str) -> Image.Image:
-    """Draw a picture.
+def encode(image_id: str, seed: int) -> bytes:
+    """Draw a picture and return the content of its JPEG file.
 
     Args:
-        kind: ``dogs`` or ``wolves``.
-        key: what tells the picture from all others; the same key gives the same picture.
+        image_id: such as ``train/dogs/000.jpg``; the folder decides the animal.
+        seed: the same seed and id give the same picture.
+    """
+    buffer = io.BytesIO()
+    draw(image_id, seed).save(buffer, "JPEG", quality=QUALITY)
+    return buffer.getvalue()
+
+
+def draw(image_id: str, seed: int) -> Image.Image:
+    """Draw a picture, see ``encode``.
 
     Returns: RGB, about 300 pixels a side.
     """
-    rng = random.Random(hashlib.blake2b(f"{kind} {key}".encode(), digest_size=16).digest())
+    kind = image_id.split("/")[1]
+    key = f"{kind} {seed} {image_id}".encode()
+    rng = random.Random(hashlib.blake2b(key, digest_size=16).digest())
     width, height = rng.choice(SIZES)
     size = (width * SCALE, height * SCALE)
     wolf = kind == "wolves"

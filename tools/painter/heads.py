@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from msft_plugins.sample.brush import Colour, Figure, Frame, both_sides, dim, mix, ring
-from msft_plugins.sample.looks import Look
+from tools.painter.brush import Colour, Figure, Frame, both_sides, dim, mix, ring
+from tools.painter.looks import Look
 
 DARK: Colour = (30, 26, 28)
 GLOSS: Colour = (120, 116, 122)

@@ -10,9 +10,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from msft_plugins.sample.brush import Colour, Figure, Frame, Point, both_sides, dim, mix, ring
-from msft_plugins.sample.heads import head_front, head_side
-from msft_plugins.sample.looks import Look
+from tools.painter.brush import Colour, Figure, Frame, Point, both_sides, dim, mix, ring
+from tools.painter.heads import head_front, head_side
+from tools.painter.looks import Look
 
 Bone = tuple[float, float, float]  # x, y, radius
 

@@ -3,31 +3,57 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import random
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from msft_plugins.sample import looks, poses, scenes
-from msft_plugins.sample.brush import BILINEAR, SCALE, Figure, Frame
-from msft_plugins.sample.canvas import Canvas
+from tools.painter import homes, looks, poses, props, wilds
+from tools.painter.brush import BILINEAR, SCALE, Figure, Frame
+from tools.painter.canvas import Canvas
+from tools.painter.scene import Scene
 
-VERSION = 1
-"""To be raised when pictures change: it is part of the name they are kept under."""
-
+CLASSES = ("dogs", "wolves")
+QUALITY = 90
 SIZES = ((288, 288), (304, 272), (272, 296), (296, 280), (312, 288), (280, 280))
 
+# Both classes are set in the same places, so that a background gives nothing away.
+PLACES: tuple[Callable[[Canvas, float], Scene], ...] = (
+    wilds.snow,
+    wilds.forest,
+    wilds.forest,
+    wilds.meadow,
+    wilds.mountains,
+    wilds.night,
+    homes.indoors,
+    homes.street,
+    wilds.shore,
+    homes.garden,
+)
 
-def draw(kind: str, key: str) -> Image.Image:
-    """Draw a picture.
+
+def encode(image_id: str, seed: int) -> bytes:
+    """Draw a picture and return the content of its JPEG file.
 
     Args:
-        kind: ``dogs`` or ``wolves``.
-        key: what tells the picture from all others; the same key gives the same picture.
+        image_id: such as ``train/dogs/000.jpg``; the folder decides the animal.
+        seed: the same seed and id give the same picture.
+    """
+    buffer = io.BytesIO()
+    draw(image_id, seed).save(buffer, "JPEG", quality=QUALITY)
+    return buffer.getvalue()
+
+
+def draw(image_id: str, seed: int) -> Image.Image:
+    """Draw a picture, see ``encode``.
 
     Returns: RGB, about 300 pixels a side.
     """
-    rng = random.Random(hashlib.blake2b(f"{kind} {key}".encode(), digest_size=16).digest())
+    kind = image_id.split("/")[1]
+    key = f"{kind} {seed} {image_id}".encode()
+    rng = random.Random(hashlib.blake2b(key, digest_size=16).digest())
     width, height = rng.choice(SIZES)
     size = (width * SCALE, height * SCALE)
     wolf = kind == "wolves"
@@ -36,9 +62,9 @@ def draw(kind: str, key: str) -> Image.Image:
 
     canvas = Canvas((width, height), rng)
     ground = 1.0 if pose.close else rng.uniform(0.84, 0.95)
-    scene = rng.choice(scenes.PLACES)(canvas, rng.uniform(0.5, 0.66))
+    scene = rng.choice(PLACES)(canvas, rng.uniform(0.5, 0.66))
     if not pose.close:
-        scenes.behind(canvas, ground - 0.06)
+        props.behind(canvas, ground - 0.06)
     canvas.blur(rng.uniform(2.5, 5) if pose.close else rng.uniform(0.5, 2))
     canvas.enlarge(SCALE)
 
@@ -57,11 +83,11 @@ def draw(kind: str, key: str) -> Image.Image:
     animal = figure.paper.point(lit)
     canvas.picture.paste(animal, (0, 0), animal)
     if not pose.close:
-        scenes.in_front(canvas, scene, ground, tail_right=mirrored)
+        props.in_front(canvas, scene, ground, tail_right=mirrored)
     return _develop(canvas.picture.reduce(SCALE), rng)
 
 
-def _shadow(canvas: Canvas, figure: Figure, scene: scenes.Scene, feet: float) -> None:
+def _shadow(canvas: Canvas, figure: Figure, scene: Scene, feet: float) -> None:
     """Lay the animal's outline on the ground, flattened and slanted away from the light."""
     outline = figure.paper.getchannel("A").reduce(4)
     line, flat, slant = feet / 4, 0.22, 1.6 * scene.light[0]

@@ -6,7 +6,7 @@ import random
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from msft_plugins.sample.brush import Colour, dim, mix
+from tools.painter.brush import Colour, dim, mix
 
 Ears = Literal["erect", "folded", "floppy", "long"]
 Tail = Literal["bushy", "curled", "plume", "thin"]

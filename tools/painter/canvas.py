@@ -8,7 +8,7 @@ import random
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from msft_plugins.sample.brush import (
+from tools.painter.brush import (
     BILINEAR,
     Array,
     Colour,

@@ -44,12 +44,12 @@ def dim(colour: Colour, factor: float) -> Colour:
 
 
 def whole(colour: Colour) -> tuple[int, int, int]:
-    """The colour as Pillow takes it."""
+    """The colour rounded to integers, as Pillow expects it."""
     return round(colour[0]), round(colour[1]), round(colour[2])
 
 
 def arrays(rng: random.Random) -> np.random.Generator:
-    """A NumPy generator that goes on where ``rng`` is."""
+    """A NumPy generator, seeded from the next value of ``rng``."""
     return np.random.default_rng(rng.getrandbits(64))
 
 
@@ -78,7 +78,7 @@ def ring(centre: Point, rx: float, ry: float, angle: float = 0.0, steps: int = 2
 
 
 def shifted(values: Array, x: int, y: int) -> Array:
-    """What is ``x`` columns and ``y`` rows further on; the edges go on beyond the edge."""
+    """Values from ``x`` columns and ``y`` rows further on; beyond the edge, those of the edge."""
     height, width = values.shape
     rows = np.clip(np.arange(height) + y, 0, height - 1)
     columns = np.clip(np.arange(width) + x, 0, width - 1)

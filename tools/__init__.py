@@ -1,0 +1,1 @@
+"""Programs of the developers. They are not part of the package."""

@@ -132,7 +132,7 @@ BROKEN = {
     "lists a kind that is none": (
         "from msft_core import Component, hookimpl\n@hookimpl\n"
         "def list_components(): return [Component('data', 'x', '')]",
-        "list_components gave the component 'x' with kind 'data': dataset, backbone",
+        "list_components gave the component 'x' with kind 'data', which must be one of dataset",
     ),
     "switches a callback by a word": (
         """
@@ -171,7 +171,7 @@ BROKEN = {
     ),
     "lists nothing": (
         "from msft_core import hookimpl\n@hookimpl\ndef list_components(): return None",
-        "list_components gave NoneType, no list",
+        "list_components gave NoneType, not a list of Component",
     ),
     "raises while listing": (
         "from msft_core import hookimpl\n@hookimpl\ndef list_components(): raise OSError('disk')",
@@ -289,10 +289,12 @@ def test_an_owner_without_an_answer_is_named() -> None:
             return None
 
     arguments = {"settings": None, "context": None}
-    with pytest.raises(PluginError, match="'Silent', hook build_dataset: gave no answer"):
+    with pytest.raises(PluginError, match="'Silent', hook build_dataset: returned None"):
         load_plugins(objects=[Silent]).ask("build_dataset", "dataset", "lazy", **arguments)
     with pytest.raises(PluginError, match=r"'Lazy', .* has no build_dataset: is the name right"):
         load_plugins(objects=[Lazy]).ask("build_dataset", "dataset", "lazy", **arguments)
+    (warning,) = load_plugins(objects=[Lazy]).infos[-1].warnings
+    assert warning.startswith("it lists the dataset 'lazy' and has no build_dataset")
 
 
 def test_every_hook_is_documented_in_one_order() -> None:

@@ -74,7 +74,12 @@ def command(
             *(configuration.parse_assignment(text) for text in assignments or []),
         )
         observers = [Tracer()] if trace and not is_asked_for() else []
-        engine.run(raw, out=out, reporter=console_reporter(quiet=quiet), observers=observers)
+        engine.run(
+            raw,
+            out=out,
+            reporter=console_reporter(quiet=quiet, verbose=verbose),
+            observers=observers,
+        )
 
 
 def _given(flags: dict[str, Any]) -> dict[str, Any]:

@@ -15,13 +15,19 @@ from pydantic import Field, ValidationError, create_model
 from msft_core.config.run_config import Choice, RunConfig
 from msft_core.config.sections import SECTIONS
 from msft_core.config.sources import LISTS, merge, plugin_lists
-from msft_core.errors import UsageError, suggest
+from msft_core.errors import PluginError, UsageError, first_line, suggest
 from msft_core.plugins.registry import Plugins
 from msft_core.types import CHOSEN_KINDS, SWITCHED_KINDS, Component, Kind, Settings
 
 _DEFAULT_NAMES = {"backbone": "resnet50", "strategy": "finetune"}
 
-_MISSING = "must be given."
+_MISSING = "must be given: "
+
+_FLAGS = {
+    "dataset.data_dir": "--data-dir DIR",
+    "backbone.weights": "--weights FILE",
+    "strategy.learning_rate": "--lr RATE",
+}
 
 
 def resolve(raw: Mapping[str, Any], plugins: Plugins) -> RunConfig:
@@ -55,7 +61,9 @@ def resolve(raw: Mapping[str, Any], plugins: Plugins) -> RunConfig:
     return RunConfig.model_construct(**values)
 
 
-def component_settings(component: Component, values: Mapping[str, Any]) -> Settings:
+def component_settings(
+    component: Component, values: Mapping[str, Any], plugin: str = ""
+) -> Settings:
     """A component's settings from what the user gave, for commands other than ``run``.
 
     Raises:
@@ -63,7 +71,7 @@ def component_settings(component: Component, values: Mapping[str, Any]) -> Setti
     """
     problems: list[str] = []
     settings = _validate(
-        settings_model(component), values, component.kind, problems, component.name
+        settings_model(component), values, component.kind, problems, component, plugin
     )
     if settings is None:
         raise UsageError("\n".join(problems))
@@ -96,7 +104,8 @@ def _choose(kind: Kind, section: Any, plugins: Plugins, problems: list[str]) -> 
     except UsageError as error:
         problems.append(str(error))
         return None
-    checked = _validate(settings_model(component), settings, kind, problems, component.name)
+    plugin = plugins.owner(kind, component.name)
+    checked = _validate(settings_model(component), settings, kind, problems, component, plugin)
     return (
         None if checked is None else Choice.model_construct(name=component.name, settings=checked)
     )
@@ -113,17 +122,17 @@ def _settle_all(
         if name not in components:
             problems.append(f"unknown {kind} {name!r}.{suggest(name, components)}")
     return {
-        name: _settle(component, section.get(name, {}), problems)
+        name: _settle(component, section.get(name, {}), problems, plugins.owner(kind, name))
         for name, component in components.items()
     }
 
 
-def _settle(component: Component, values: Any, problems: list[str]) -> Settings | None:
+def _settle(component: Component, values: Any, problems: list[str], plugin: str) -> Settings | None:
     """Of a callback, metric or extractor, which the user may never have heard of."""
     model, where = settings_model(component), f"{component.kind}.{component.name}"
     found: list[str] = []
-    settings = _validate(model, values, where, found)
-    if settings is None and all(problem.endswith(_MISSING) for problem in found):
+    settings = _validate(model, values, where, found, component, plugin)
+    if settings is None and all(_MISSING in problem for problem in found):
         if values.get("enabled") is False:
             unchecked: Any = model.model_construct
             return cast(Settings, unchecked(enabled=False))
@@ -134,26 +143,43 @@ def _settle(component: Component, values: Any, problems: list[str]) -> Settings 
 
 
 def _validate(
-    model: type[Settings], values: Any, where: str, problems: list[str], owner: str = ""
+    model: type[Settings],
+    values: Any,
+    where: str,
+    problems: list[str],
+    component: Component | None = None,
+    plugin: str = "",
 ) -> Settings | None:
+    """Check a section against its model; each mistake becomes a line of ``problems``.
+
+    Raises:
+        PluginError: a validator of the component's raised something else than ValueError.
+    """
     if not isinstance(values, Mapping):
         problems.append(f"{where} must be a section, such as [{where}].")
         return None
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        names = [field.alias or name for name, field in model.model_fields.items()]
-        for item in error.errors(include_url=False):
-            key = ".".join([where, *(str(part) for part in item["loc"])])
-            if item["type"] == "extra_forbidden":
-                word = str(item["loc"][-1])
-                of = f" (of {owner})" if owner else ""
-                there_are = f" There are: {', '.join(names)}." if names else " It has none."
-                problems.append(f"unknown setting {key}{of}.{suggest(word, names) or there_are}")
-            elif item["type"] == "missing":
-                problems.append(f"{key} {_MISSING}")
-            else:
-                message = item["msg"].removeprefix("Value error, ")
-                message = message[:1].lower() + message[1:]
-                problems.append(f"{key} = {item['input']!r}: {message}.")
+        problems += [_line_for(item, where, model, component) for item in error.errors()]
         return None
+    except Exception as error:
+        what = f"checking its settings {where} raised {first_line(error)}"
+        raise PluginError(plugin or (component.name if component else where), "", what) from error
+
+
+def _line_for(
+    item: Mapping[str, Any], where: str, model: type[Settings], component: Component | None
+) -> str:
+    """One mistake, as pydantic reports it, in a line."""
+    key = ".".join([where, *(str(part) for part in item["loc"])])
+    if item["type"] == "extra_forbidden":
+        names = [field.alias or name for name, field in model.model_fields.items()]
+        word = str(item["loc"][-1])
+        of = f" (of {component.name})" if component and component.kind in CHOSEN_KINDS else ""
+        there_are = f" There are: {', '.join(names)}." if names else " It has none."
+        return f"unknown setting {key}{of}.{suggest(word, names) or there_are}"
+    if item["type"] == "missing":
+        return f"{key} {_MISSING}{_FLAGS.get(key, f'--set {key}=VALUE')}."
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{key} = {item['input']!r}: {message[:1].lower() + message[1:]}."

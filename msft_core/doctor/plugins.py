@@ -81,6 +81,13 @@ def _what_helps(info: PluginInfo) -> str:
     # The second of two installed plugins of one name has its entry point in its name.
     if " " in info.name:
         return f"uninstall one of the two: pip uninstall {package}"
+    without = f"leave it out: --without {info.name}"
     if info.problem.endswith("pip install --upgrade msft"):
-        return f"do that, or leave it out: --without {info.name}"
-    return f"pip install --upgrade {package}, or leave it out: --without {info.name}"
+        return f"do that, or {without}"
+    if isinstance(info.error, ModuleNotFoundError) and info.error.name:
+        return f"pip install {info.error.name.partition('.')[0]}, which it needs; or {without}"
+    if info.error is not None:
+        return f"pip install --upgrade {package}, or {without}"
+    if "claims the" in info.problem:
+        return f"uninstall one of the two: pip uninstall {package}, or {without}"
+    return f"tell the authors of {package}, or {without}"

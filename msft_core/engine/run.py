@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -31,6 +32,7 @@ from msft_core.types import (
 if TYPE_CHECKING:
     from msft_core.data.checking import Findings
     from msft_core.data.pipeline import Pipeline, Use
+    from msft_core.plugins.registry import Plugins
     from msft_core.runs.live import LiveRun
     from msft_core.system.device import Runtime
     from msft_core.training.trainer import Trainer
@@ -86,15 +88,10 @@ def _run(
             modules=modules, without=without, objects=plugins, observers=observers
         )
         always.enter_context(loaded.named_by_package())
-        for info in loaded.infos:
-            named = f"plugin {info.name!r} ({info.origin})"
-            if info.status == "broken":
-                reporter.warning(f"{named} is left out: {info.problem}")
-            for warning in info.warnings:
-                reporter.warning(f"{named}: {warning}.")
 
         # 3, 4: every setting checked, the three components resolved by name.
         settled = configuration.resolve(raw, loaded)
+        _say_plugins(loaded, reporter)
         asker = Asker(loaded, settled, reporter)
 
         # 5: the run folder, under a temporary name until the run begins.
@@ -268,6 +265,18 @@ def _one_epoch(epoch: int, run: LiveRun, interrupts: Interrupts) -> None:
     best_before = run.best
     run.call("on_epoch_end", epoch=epoch)
     _say_epoch(run.finish_epoch_end(), epochs, run.best is not best_before, run.reporter)
+
+
+def _say_plugins(plugins: Plugins, reporter: Reporter) -> None:
+    """Which plugins are left out, and which should be mended."""
+    for info in plugins.infos:
+        named = f"plugin {info.name!r} ({info.origin})"
+        if info.status == "broken":
+            reporter.warning(f"{named} is left out: {info.problem}")
+            if info.error is not None and getattr(reporter, "verbose", False):
+                reporter.warning("".join(traceback.format_exception(info.error)).rstrip())
+        for warning in info.warnings:
+            reporter.warning(f"{named}: {warning}.")
 
 
 def _raw(config: Mapping[str, Any] | RunConfig | str | Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ nor NumPy.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any, Literal, get_args, get_type_hints
@@ -46,8 +47,10 @@ def problem_of(hook: str, result: Any, arguments: Mapping[str, Any] | None = Non
 
 
 def _problem_of_components(listed: object, _arguments: Mapping[str, Any]) -> str:
+    if isinstance(listed, Component):
+        return "gave a Component, not a list of them: return [Component(...)]"
     if not isinstance(listed, Iterable):
-        return f"gave {type(listed).__name__}, no list"
+        return f"gave {type(listed).__name__}, not a list of Component"
     for component in listed:
         if not isinstance(component, Component):
             return f"gave {type(component).__name__}, not a msft_core.Component"
@@ -59,9 +62,16 @@ def _problem_of_components(listed: object, _arguments: Mapping[str, Any]) -> str
 def _problem_of_component(component: Component) -> str:
     if not isinstance(component.name, str) or not component.name:
         return f"a component with the name {component.name!r}, which is no text"
+    if not re.fullmatch(r"[\w/-]+", component.name):
+        return (
+            f"the component {component.name!r}: a name has letters, digits, _, - and /, so that "
+            "--set takes it"
+        )
     named = f"the component {component.name!r} with"
     if component.kind not in get_args(Kind):
-        return f"{named} kind {component.kind!r}: {', '.join(get_args(Kind))}"
+        kinds = get_args(Kind)
+        known = f"must be one of {', '.join(kinds)}.{suggest(str(component.kind), kinds)}"
+        return f"{named} kind {component.kind!r}, which {known}"
     if not (isinstance(component.settings, type) and issubclass(component.settings, Settings)):
         return f"{named} settings that are no subclass of msft_core.Settings"
     fields = component.settings.model_fields

@@ -64,13 +64,15 @@ class Guard:
                 )
             if parameter.kind is parameter.POSITIONAL_ONLY:
                 raise RefusedFunction(f"argument {name!r} of {hook} must not be positional-only")
+            if parameter.default is not parameter.empty:
+                raise RefusedFunction(
+                    f"argument {name!r} of {hook} must have no default: pluggy would pass no value"
+                )
             if name in old_names:
                 self.renamed[name] = old_names[name]
             elif name not in allowed:
                 known = f"they are {', '.join(allowed)}" if allowed else "it takes none"
                 raise RefusedFunction(f"{hook} has no argument {name!r}; {known}")
-            if parameter.default is not parameter.empty:
-                raise RefusedFunction(f"argument {name!r} of {hook} must have no default")
             taken[name] = old_names[name].new if name in old_names else name
         return taken
 

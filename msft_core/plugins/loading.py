@@ -103,7 +103,9 @@ class _Loader:
         try:
             self._load(_imported(entry_point.load), info, cost)
         except BrokenPlugin as error:
-            self.plugins.note(replace(info, problem=str(error), seconds=cost.seconds))
+            self.plugins.note(
+                replace(info, problem=str(error), seconds=cost.seconds, error=error.__cause__)
+            )
 
     def load_module(self, module: str, blocked: set[str]) -> None:
         """Load a plugin of ``--plugin``. Raises PluginError where it is broken."""
@@ -169,7 +171,7 @@ class _Loader:
         info = next(one for one in self.plugins.infos if one.name == info.name)
         # Only now, since list_components may be what is slow.
         self.plugins.note(
-            replace(info, warnings=(*warnings, *cost.warnings()), seconds=cost.seconds)
+            replace(info, warnings=(*info.warnings, *cost.warnings()), seconds=cost.seconds)
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pluggy
@@ -48,6 +48,8 @@ class PluginInfo:
     """What works, but should be mended: old names, slow loading."""
     seconds: float = 0.0
     """How long it took to load."""
+    error: BaseException | None = field(default=None, compare=False, repr=False)
+    """What its code raised, where that is why it is broken."""
 
 
 class Plugins:
@@ -91,7 +93,14 @@ class Plugins:
             self._manager.unregister(name=info.name)
             raise
         hooks = tuple(hook for hook in hookspecs.HOOK_NAMES if hook in functions)
-        self._infos[info.name] = replace(info, status="ok", hooks=hooks, components=components)
+        lacking = tuple(filter(None, (lacks_hook(one, hooks) for one in components)))
+        self._infos[info.name] = replace(
+            info,
+            status="ok",
+            hooks=hooks,
+            components=components,
+            warnings=(*info.warnings, *lacking),
+        )
 
     def _components_of(self, plugin: Any, name: str) -> tuple[Component, ...]:
         hook = "list_components"
@@ -200,11 +209,9 @@ class Plugins:
                 answer = self.call_one(hook, plugin, name=name, **arguments)
                 if answer is not None:
                     return answer, plugin, plugin != owner
-        problem = f"gave no answer for the {kind} {name!r} that it lists"
-        if hook not in self._infos[owner].hooks:
-            problem = (
-                f"it lists the {kind} {name!r} and has no {hook}: is the name right, and marked?"
-            )
+        info = self._infos[owner]
+        lacking = lacks_hook(self.component(kind, name), info.hooks)
+        problem = lacking or f"returned None for the {kind} {name!r} that it lists"
         raise PluginError(owner, hook, problem)
 
     def call_each(
@@ -260,6 +267,18 @@ class Plugins:
 
 class _Guarded:
     """Stands for a plugin in pluggy: its hook functions, each behind a guard."""
+
+
+def lacks_hook(component: Component, hooks: Sequence[str]) -> str:
+    """What a plugin with these hooks lacks to offer a component; empty where nothing."""
+    needed = [name for name, facts in hookspecs.HOOKS.items() if facts.kind == component.kind]
+    if set(needed).intersection(hooks):
+        return ""
+    which = f"no {needed[0]}" if len(needed) == 1 else f"none of {', '.join(needed)}"
+    return (
+        f"it lists the {component.kind} {component.name!r} and has {which}: is the name right, "
+        "and marked?"
+    )
 
 
 def _some(names: Sequence[str]) -> str:

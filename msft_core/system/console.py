@@ -20,14 +20,20 @@ class PlainReporter:
 
     Args:
         quiet: leave information and progress out.
+        verbose: the user wants to see tracebacks.
         out: default standard output.
         err: default standard error.
     """
 
     def __init__(
-        self, *, quiet: bool = False, out: TextIO | None = None, err: TextIO | None = None
+        self,
+        *,
+        quiet: bool = False,
+        verbose: bool = False,
+        out: TextIO | None = None,
+        err: TextIO | None = None,
     ) -> None:
-        self.quiet = quiet
+        self.quiet, self.verbose = quiet, verbose
         self._out, self._err = out, err
 
     def info(self, message: str) -> None:
@@ -71,8 +77,8 @@ class PlainReporter:
 class TerminalReporter(PlainReporter):
     """The same on a terminal, with bars drawn by rich, which is imported at the first bar."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        super().__init__(quiet=quiet)
+    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
+        super().__init__(quiet=quiet, verbose=verbose)
         self._live: Any = None
 
     def info(self, message: str) -> None:
@@ -136,6 +142,7 @@ def _amount(count: int, unit: str) -> str:
     return f"{count / 1e6:.1f} MB" if unit == "bytes" else f"{count} {unit}".strip()
 
 
-def console_reporter(*, quiet: bool = False) -> PlainReporter:
+def console_reporter(*, quiet: bool = False, verbose: bool = False) -> PlainReporter:
     """Bars where standard output is a terminal, plain lines where it is not."""
-    return TerminalReporter(quiet=quiet) if sys.stdout.isatty() else PlainReporter(quiet=quiet)
+    kind = TerminalReporter if sys.stdout.isatty() else PlainReporter
+    return kind(quiet=quiet, verbose=verbose)

@@ -1,4 +1,4 @@
-"""The folder of a run: under a temporary name until the run has begun."""
+"""The run folder. It has a temporary name until the run has begun."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from msft_core.files import write_json, write_json_lines, write_text
 
 
 class RunFolder:
-    """The folder of one run, under a temporary name until the run has begun.
+    """The folder of one run. It has a temporary name until ``commit``.
 
     Args:
-        final: the name it will have.
+        final: the final path.
 
     Raises:
-        UsageError: it is there already and not empty, or cannot be written.
+        UsageError: the path exists and is not an empty folder, or cannot be written.
     """
 
     def __init__(self, final: Path) -> None:
@@ -27,7 +27,7 @@ class RunFolder:
         self.path = self.final.with_name(f".{self.final.name}.staging-{os.getpid()}")
         if self.final.exists() and (not self.final.is_dir() or any(self.final.iterdir())):
             raise UsageError(
-                f"output folder {final} is there already: choose another --out, or remove it."
+                f"output folder {final} already exists: choose another --out, or remove it."
             )
         self._made = [p for p in (self.final.parent, *self.final.parents) if not p.exists()]
         try:
@@ -39,12 +39,12 @@ class RunFolder:
             ) from error
 
     def commit(self) -> None:
-        """Give the folder its name."""
+        """Give the folder its final name."""
         self.path.replace(self.final)
         self.path = self.final
 
     def discard(self) -> None:
-        """Leave nothing of a run that never began."""
+        """Remove the folder, and the parent folders created for it: the run never began."""
         shutil.rmtree(self.path, ignore_errors=True)
         self._remove_parents()
 
@@ -69,7 +69,7 @@ class RunFolder:
 
 
 def unused_name(parent: Path, name: str) -> Path:
-    """``parent/name``, or with -2, -3 ... where that is taken."""
+    """``parent/name``, or ``parent/name-2``, ``-3`` ... if that path exists."""
     path, number = parent / name, 2
     while path.exists():
         path, number = parent / f"{name}-{number}", number + 1

@@ -1,4 +1,4 @@
-"""What is wrong with a dataset's images, found before training. ``msft run`` and ``msft check``."""
+"""Find unusable images before training. ``msft run`` and ``msft check`` use this."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Decoder = Callable[[bytes], object]
 
 @dataclass(frozen=True)
 class Findings:
-    """Splits without the images that do not decode, and what was found.
+    """The result of ``check_splits``.
 
     Args:
-        splits: what can be trained on.
-        skipped: a line of ``skipped.jsonl`` for each image left out: split, id, path, reason.
+        splits: the splits without the skipped images.
+        skipped: a line of ``skipped.jsonl`` for each skipped image: split, id, path, reason.
         twins: pairs (train id, val id) of images with the same bytes.
         digests: for "train" and "val", the hash of each image's bytes, in the order of the split.
     """
@@ -46,11 +46,11 @@ def check_splits(
     """Decode every image of both splits once.
 
     Args:
-        splits: from a dataset.
-        workers: threads.
-        reporter: for progress.
-        memory: a folder that keeps the digests of images that decoded: the same image is then not
-            decoded again, in this run or the next.
+        splits: a dataset's images.
+        workers: number of threads.
+        reporter: shows progress.
+        memory: folder with the digests of images that decoded. These images are not decoded again
+            in this run or in later ones.
         decode: decodes an image, or raises ImageError.
 
     Raises:
@@ -92,7 +92,7 @@ def check_splits(
 
 @dataclass(frozen=True)
 class SkippedImage:
-    """An image that is left out, and why; ``path`` is None where there is no file."""
+    """An image that is skipped, and the reason. ``path`` is None if the image is not a file."""
 
     id: str
     path: str | None
@@ -101,11 +101,11 @@ class SkippedImage:
 
 @dataclass(frozen=True)
 class ImageCheck:
-    """What `check_images` found.
+    """The result of `check_images`.
 
     Args:
         kept: indices into the table of the images that decode, ascending.
-        skipped: the others.
+        skipped: the other images.
         digests: BLAKE2b of the bytes of each kept image, hexadecimal, in the order of ``kept``.
     """
 
@@ -122,22 +122,22 @@ def check_images(
     known: Container[str] = (),
     decode: Decoder = decode,
 ) -> ImageCheck:
-    """Decode every image of a table once, in threads, and say which cannot be used.
+    """Decode every image of a table once, in threads, and find those that cannot be used.
 
-    A file that cannot be read counts as one that does not decode. Ctrl-C ends it within an
-    image's time.
+    A file that cannot be read counts as an image that does not decode. Ctrl-C ends the check after
+    the images that are being decoded.
 
     Args:
         table: the images.
-        workers: threads.
-        reporter: for progress.
-        known: digests of images that decoded before: these are read, and not decoded again.
+        workers: number of threads.
+        reporter: shows progress.
+        known: digests of images that decoded before. These are read, but not decoded again.
         decode: decodes an image, or raises ImageError.
     """
     paths: Sequence[str] | None = getattr(table, "paths", None)
 
     def examine(index: int) -> tuple[str, str]:
-        """Digest and reason; one of them is empty."""
+        """The digest, or the reason why the image is skipped. The other one is empty."""
         try:
             data = table.read(index)
             digest = content_digest(data)
@@ -157,7 +157,7 @@ def check_images(
         reporter.progress("checking images", total, "images") as advance,
         ThreadPoolExecutor(max(1, workers), thread_name_prefix="msft-check") as pool,
     ):
-        # By the thousand, so that a million images do not mean a million waiting tasks.
+        # In blocks of a thousand, so that a million images do not become a million waiting tasks.
         for start in range(0, total, 1000):
             block = range(start, min(start + 1000, total))
             for index, (digest, reason) in zip(block, pool.map(examine, block), strict=True):
@@ -176,14 +176,14 @@ def duplicates_between(
 ) -> tuple[tuple[str, str], ...]:
     """Pairs (train id, val id) of images whose bytes are the same in both splits.
 
-    Such an image makes validation look better than it is. Of several copies in train the first
-    is named.
+    Such an image makes validation look better than it is. If train has several copies, the pair
+    names the first.
 
     Args:
         train: the images kept by ``train_check``, in its order.
-        train_check: its digests are used.
-        val: likewise.
-        val_check: likewise.
+        train_check: gives their digests.
+        val: the images kept by ``val_check``, in its order.
+        val_check: gives their digests.
     """
     first: dict[str, str] = {}
     for digest, image_id in zip(train_check.digests, train.ids, strict=True):
@@ -195,7 +195,8 @@ def duplicates_between(
     )
 
 
-# A file of 16-byte digests, one after the other. One cut short or garbled only knows fewer.
+# A file of 16-byte digests without separators. If it is cut short or damaged, images are decoded
+# again, and nothing else happens.
 
 
 def _recall(memory: Path | None) -> frozenset[str]:
@@ -209,14 +210,14 @@ def _recall(memory: Path | None) -> frozenset[str]:
 def _remember(memory: Path | None, known: frozenset[str], found: set[str]) -> None:
     if memory is None or found <= known:
         return
-    # What another run has added meanwhile stays.
+    # Keep the digests that another run has added meanwhile.
     together = sorted(_recall(memory) | found)
     content = b"".join(bytes.fromhex(digest) for digest in together)
-    with suppress(OSError):  # a folder that cannot be written costs time, nothing else
+    with suppress(OSError):  # without the file the next run decodes again, and nothing else happens
         memory.mkdir(parents=True, exist_ok=True)
         write_atomically(_file_in(memory), lambda path: path.write_bytes(content))
 
 
 def _file_in(memory: Path) -> Path:
-    # Another release may decode more, or less.
+    # Another release of msft or Pillow may decode other images.
     return memory / f"msft-{version('msft')}-pillow-{version('pillow')}.digests"

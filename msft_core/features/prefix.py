@@ -1,4 +1,4 @@
-"""The frozen prefix as a function, computed by MindSpore or by an extractor of a plugin."""
+"""The frozen prefix as a function. MindSpore or a plugin's extractor computes it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from msft_core.training.compilation import compiled_or_eager, padded
 from msft_core.types import Array, FeatureExtractor
 
 BATCH = 16
-"""Images computed at once. Always so many, since a graph is compiled for one shape. Of 8 to 64 it
-is as fast as any for MindSpore and OpenVINO, and asks for less memory than the larger ones."""
+"""Number of images computed at once. It is always the same, since a graph is compiled for one
+shape. Of 8 to 64, 16 is as fast as any for MindSpore and OpenVINO, and it needs less memory than
+the larger ones."""
 
 TOLERANCE = 1e-3
-"""Greatest relative difference between a stored feature and the same one computed by MindSpore
-now. Between graph mode and PyNative it is 1e-7; other instruction sets may differ by more."""
+"""Greatest accepted relative difference between stored features and the same features computed by
+MindSpore now. Graph mode and PyNative differ by 1e-7; other instruction sets may differ by more."""
 
 AskExtractor = Callable[[Chain, Array], "tuple[FeatureExtractor, str] | None"]
-"""From the prefix and an example to an extractor and the plugin it came from."""
+"""Takes the prefix and an example. Returns an extractor and the plugin that gave it, or None."""
 
 
 class FrozenPrefix:
@@ -32,8 +33,8 @@ class FrozenPrefix:
 
     Args:
         chain: the frozen stages, in evaluation mode.
-        name: of the stages, for people.
-        plugin: which plugin made them, for messages.
+        name: names the stages in messages.
+        plugin: the plugin that made the stages, for messages.
         graph: compile the stages.
         example: a few images, float32 (n, 3, size, size).
         ask_extractor: asks the plugins for another engine; None where no plugin has one.
@@ -59,23 +60,23 @@ class FrozenPrefix:
         if graph:
             self._compiled = compiled_or_eager(ms.jit(chain.construct), chain, say)
         self.of_example = self._by_mindspore(example)
-        """The features of the example by MindSpore, (n, ...)."""
+        """The features of the example, computed by MindSpore, (n, ...)."""
         self.shape, self.dtype = self.of_example.shape[1:], self.of_example.dtype
         self._extractor: tuple[FeatureExtractor, str] | None = None
         if ask_extractor is not None:
-            # After the convolution above, at which MindSpore reads the variable.
+            # Not before the convolution above: MindSpore reads the variable there.
             onednn.release()
             self._extractor = ask_extractor(chain, padded(example, BATCH))
         self._agrees = False
 
     @property
     def engine(self) -> str:
-        """What computes, as stored features name it."""
+        """The engine that computes the features, as the cache names it."""
         return self._extractor[0].description if self._extractor else "MindSpore"
 
     @property
     def tolerance(self) -> float:
-        """Greatest relative difference from MindSpore's own features that is no fault."""
+        """Greatest accepted relative difference from MindSpore's own features."""
         return self._extractor[0].tolerance if self._extractor else TOLERANCE
 
     def compute(self, images: Array) -> Array:
@@ -91,7 +92,7 @@ class FrozenPrefix:
             return features
         extractor, plugin = self._extractor
         with blaming(plugin, "build_feature_extractor"):
-            # A copy, since what it is compared with is computed from the same images.
+            # A copy, since MindSpore computes from the same images for the comparison.
             features = extractor.compute(images if self._agrees else images.copy())
         self._require_form(features, plugin)
         if not self._agrees:
@@ -99,17 +100,17 @@ class FrozenPrefix:
         return features[:count]
 
     def _require_form(self, features: object, plugin: str) -> None:
-        """Of every batch, since it is stored, and a later run would trust it."""
+        """Check every batch, since it is stored, and a later run would trust it."""
         shape, dtype = (BATCH, *self.shape), self.dtype
         what = ""
         if not isinstance(features, np.ndarray):
-            what = f"gives {type(features).__name__} where MindSpore gives an array"
+            what = f"compute returned {type(features).__name__}, but MindSpore computes an array"
         elif features.shape != shape:
-            what = f"gives {features.shape} where MindSpore gives {shape}"
+            what = f"compute returned shape {features.shape}, but MindSpore computes {shape}"
         elif features.dtype != dtype:
-            what = f"gives {features.dtype} where MindSpore gives {dtype}"
+            what = f"compute returned {features.dtype}, but MindSpore computes {dtype}"
         elif not np.isfinite(features).all():
-            what = "gives numbers that are not finite"
+            what = "compute returned numbers that are not finite"
         if what:
             raise PluginError(plugin, "build_feature_extractor", what)
 
@@ -121,35 +122,36 @@ class FrozenPrefix:
             raise PluginError(
                 plugin,
                 "build_feature_extractor",
-                f"{extractor.description} differs from MindSpore by {difference:.2g} of the "
-                f"features' size, more than its tolerance of {extractor.tolerance:.2g}",
+                f"{extractor.description}: the relative difference of {difference:.2g} from "
+                f"MindSpore's features exceeds its tolerance of {extractor.tolerance:.2g}",
             )
         self._agrees = True
 
     def _by_mindspore(self, images: Array) -> Array:
-        """In PyNative, which compiles nothing."""
+        """Compute in PyNative mode, which compiles nothing."""
         with self._blaming_the_backbone():
             output = self._chain(ms.Tensor(images))
-            # Here, since PyNative raises only when it is asked for the numbers.
+            # Inside the block, since PyNative raises only when it is asked for the numbers.
             values = output.asnumpy() if isinstance(output, ms.Tensor) else None
         if values is None or output.ndim < 1 or len(output) != len(images):
             got = tuple(output.shape) if isinstance(output, ms.Tensor) else type(output).__name__
             raise PluginError(
                 self._plugin,
                 "build_backbone",
-                f"the stages {self.name} give {got} for {len(images)} images, not one row each",
+                f"the stages {self.name} return {got} for {len(images)} images; "
+                "expected one feature for each image",
             )
         return values
 
     def _blaming_the_backbone(self) -> AbstractContextManager[None]:
-        return blaming(self._plugin, "build_backbone", f"the stages {self.name} do not run: ")
+        return blaming(self._plugin, "build_backbone", f"the stages {self.name} failed: ")
 
 
 def relative_difference(one: Array, other: Array) -> float:
-    """The Euclidean norm of the difference by that of ``other``.
+    """The Euclidean norm of the difference, divided by the norm of ``other``.
 
-    Over all rows at once: an image of one colour has features next to nothing, of which rounding
-    is a large part.
+    It is taken over all features together. An image of one colour has features close to zero, and
+    alone rounding would be a large part of them.
     """
     one, other = one.astype(np.float64), other.astype(np.float64)
     size = float(np.linalg.norm(other))

@@ -1,4 +1,4 @@
-"""From a strategy's ``OptimizerSpec`` to MindSpore's optimizer."""
+"""Turn a strategy's ``OptimizerSpec`` into a MindSpore optimizer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from mindspore import nn
 
 from msft_core.types import Trainable
 
-# What an optimizer keeps beside a slot for each parameter. Rates and momentum come from the spec.
+# State of an optimizer apart from the slots of its parameters. Rates and momentum come from the
+# spec.
 _STEP_COUNTS = frozenset({"global_step", "beta1_power", "beta2_power"})
 
 
@@ -20,20 +21,20 @@ def make_optimizer(
     rates: Sequence[float],
     old: Any = None,
 ) -> Any:
-    """An optimizer of the parameters that train.
+    """Make an optimizer of the parameters that train.
 
     Args:
-        trainable: names, rate factors and weight decay of each group; the optimizer's name.
-        parameters: of the network, by name.
+        trainable: the groups (names, rate factor, weight decay) and the optimizer's name.
+        parameters: the network's parameters by name.
         rates: the learning rate of each step of the run, before a group's rate factor.
-        old: the optimizer so far, whose slots are kept for parameters that go on training.
+        old: the previous optimizer. Parameters that continue to train keep its slots.
     """
     spec = trainable.optimizer
     rates = list(rates)
     groups = []
     for group in trainable.groups:
         decay = spec.weight_decay if group.weight_decay is None else group.weight_decay
-        decay, factor = float(decay), float(group.rate_factor)  # MindSpore takes no other type
+        decay, factor = float(decay), float(group.rate_factor)  # MindSpore accepts no other type
         own_rates = [rate * factor for rate in rates]
         for decays, weight_decay in ((True, decay), (False, 0.0)):
             members = [

@@ -1,4 +1,4 @@
-"""Files written so that no reader ever sees half of one; hashes; sizes for people. Public."""
+"""Atomic writes of files, hashes, and sizes as text. Public."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ _CHUNK = 1 << 20
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
-    """Let ``write`` write a file beside ``path``, flush it to disk, and give it its name.
+    """Write a file under a temporary name, flush it to disk, and rename it to ``path``.
+
+    No reader ever sees half of the file.
 
     Args:
-        path: the final name.
-        write: called with a temporary path of the same suffix in the same folder.
+        path: the final path.
+        write: called with a temporary path in the same folder, with the same suffix.
     """
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
@@ -43,19 +45,19 @@ def write_json(path: Path, value: Any) -> Path:
 
 
 def write_json_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> Path:
-    """Write a file of one JSON value a line atomically."""
+    """Write a file with one JSON value in each line, atomically."""
     lines = (json.dumps(value, ensure_ascii=False) + "\n" for value in values)
     return write_text(path, "".join(lines))
 
 
 def hash_of(*parts: object) -> bytes:
-    """16 bytes that stand for the parts, taken as text: BLAKE2b."""
+    """Hash of the parts, taken as text: 16 bytes, BLAKE2b."""
     text = "\0".join(str(part) for part in parts)
     return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
 
 def content_digest(data: bytes) -> str:
-    """BLAKE2b of an image's bytes: 32 hex digits."""
+    """Hash of an image's bytes: 32 hex digits, BLAKE2b."""
     return blake2b(data, digest_size=16).hexdigest()
 
 
@@ -69,5 +71,5 @@ def sha256_of(path: Path) -> str:
 
 
 def size_text(size: float) -> str:
-    """A number of bytes for people: ``0.1 MB``, ``12.3 MB``, ``10.00 GB`` (10^6 and 10^9 bytes)."""
+    """A number of bytes as text: ``0.1 MB``, ``12.3 MB``, ``10.00 GB`` (10^6 and 10^9 bytes)."""
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

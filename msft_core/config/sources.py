@@ -1,4 +1,4 @@
-"""What the user gave: a TOML file, flags and ``--set key=value``, joined into one mapping."""
+"""Join the user's settings (a TOML file, flags and ``--set key=value``) into one mapping."""
 
 from __future__ import annotations
 
@@ -33,11 +33,10 @@ def read_toml(path: Path) -> dict[str, Any]:
 def parse_assignment(text: str) -> dict[str, Any]:
     """``training.batch_size=16`` as ``{"training": {"batch_size": 16}}``.
 
-    The value is read as TOML where it is TOML, and as text otherwise, so that
-    ``strategy.from=layer4`` needs no quotes.
+    A value that is not TOML is read as text, so that ``strategy.from=layer4`` needs no quotes.
 
     Raises:
-        UsageError: there is no ``=``, or nothing before it.
+        UsageError: there is no ``=``, or a part of the key is empty.
     """
     key, equals, value = text.partition("=")
     parts = [part.strip() for part in key.split(".")]
@@ -50,7 +49,7 @@ def parse_assignment(text: str) -> dict[str, Any]:
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings joined key by key; later ones win."""
+    """Join nested mappings key by key. Later values win."""
     merged: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
@@ -65,7 +64,7 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plugin_lists(raw: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """``plugins`` and ``without``, which must be known before anything else is checked.
+    """The lists ``plugins`` and ``without``. They are needed before anything else is checked.
 
     Raises:
         UsageError: one of them is not a list of names.
@@ -75,7 +74,7 @@ def plugin_lists(raw: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         value = raw.get(key, [])
         if not isinstance(value, Sequence) or isinstance(value, str):
             raise UsageError(f'{key} must be a list of names, such as {key} = ["{value}"].')
-        # A file's path is made absolute: the written configuration is run again from elsewhere.
+        # A file's path is made absolute: config.toml may be run again from another folder.
         lists.append([str(Path(v).absolute()) if str(v).endswith(".py") else str(v) for v in value])
     return lists[0], lists[1]
 

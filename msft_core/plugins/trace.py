@@ -2,7 +2,7 @@
 
 ::
 
-    trace: > best_checkpoint.on_epoch_end(epoch=1, run=RunState)
+    trace: > best_checkpoint.on_epoch_end(epoch=1, run=LiveRun)
     trace:   > metrics.compute_metrics(predictions=Predictions)
     trace:   < metrics.compute_metrics = {'accuracy': 0.96}  0.1 ms
     trace: < best_checkpoint.on_epoch_end = None  41.3 ms

@@ -84,7 +84,7 @@ def fetch(
     except _Failed as failure:
         ways = list(ways_out)
         if isinstance(failure, _Changed) and not sha256:
-            ways.insert(0, f"delete {pin} to accept that it has changed since it was first fetched")
+            ways.insert(0, f"delete {pin} to accept a file that differs from the first download")
         raise DownloadError(_message(url, what, str(failure), ways)) from None
     except OSError as error:
         reason = f"cannot write {path}: {error.strerror or error}"
@@ -161,7 +161,7 @@ def _download(url: str, path: Path, expected: str | None, what: str, reporter: R
                 _http(url, output_file, bar)
         got = sha256_of(Path(output_file))
         if expected and got != expected:
-            raise _Changed(f"the file that came has sha256 {got[:12]}..., not {expected[:12]}...")
+            raise _Changed(f"the downloaded file has sha256 {got[:12]}..., not {expected[:12]}...")
 
     _require_safe(url)
     reporter.info(f"Downloading {what} from {url}")
@@ -312,19 +312,21 @@ def _reasons(url: str) -> Iterator[None]:
     except requests.exceptions.ProxyError:
         raise _Failed("the proxy cannot be reached") from None
     except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError):
-        raise _Failed("the connection broke off", again=True) from None
+        raise _Failed("the connection was lost", again=True) from None
     except requests.ConnectionError as error:
         # requests wraps a connection lost in the middle and one never made in the same class.
         text = str(error)
         if "NameResolution" in text or "getaddrinfo" in text or "resolve" in text:
-            raise _Failed(f"the name {host} is not found (is there a network?)") from None
+            raise _Failed(f"the host {host} is not found (is there a network?)") from None
         if "Read timed out" in text:
             raise _Failed(f"{host} stopped sending", again=True) from None
         if "establish a new connection" in text:
             raise _Failed(f"{host} cannot be reached") from None
-        raise _Failed("the connection broke off", again=True) from None
+        raise _Failed("the connection was lost", again=True) from None
     except (requests.RequestException, ValueError) as error:
-        raise _Failed(f"the URL or the answer is not valid ({type(error).__name__})") from None
+        raise _Failed(
+            f"the URL or the server's answer is not valid ({type(error).__name__})"
+        ) from None
 
 
 def _read_pin(pin: Path) -> str | None:

@@ -16,7 +16,9 @@ _CHUNK = 1 << 20
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
-    """Let ``write`` write a file beside ``path``, flush it to disk, and give it its name.
+    """Write a file under a temporary name, flush it to disk, and rename it to ``path``.
+
+    No reader ever sees half of the file.
 
     The file gets the mode that the umask asks for. Whatever fails, ``path`` stays as it was, and
     nothing is left beside it.
@@ -95,13 +97,13 @@ def _umask() -> int:
 
 
 def hash_of(*parts: object) -> bytes:
-    """16 bytes that stand for the parts, taken as text: BLAKE2b."""
+    """Hash of the parts, taken as text: 16 bytes, BLAKE2b."""
     text = "\0".join(str(part) for part in parts)
     return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
 
 def content_digest(data: bytes) -> str:
-    """BLAKE2b of an image's bytes: 32 hex digits."""
+    """Hash of an image's bytes: 32 hex digits, BLAKE2b."""
     return blake2b(data, digest_size=16).hexdigest()
 
 
@@ -115,5 +117,5 @@ def sha256_of(path: Path) -> str:
 
 
 def size_text(size: float) -> str:
-    """A number of bytes for people: ``0.1 MB``, ``12.3 MB``, ``10.00 GB`` (10^6 and 10^9 bytes)."""
+    """A number of bytes as text: ``0.1 MB``, ``12.3 MB``, ``10.00 GB`` (10^6 and 10^9 bytes)."""
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

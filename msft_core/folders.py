@@ -68,7 +68,7 @@ def find_folder(root: Path, names: Sequence[str]) -> Path | None:
     found = [path for path in sub_folders(root) if path.name.lower() in names]
     if len(found) > 1:
         listing = " and ".join(f"{path.name}/" for path in found)
-        raise DataError(f"{root} has {listing}: leave one of them")
+        raise DataError(f"{root} has {listing}: keep only one of them")
     return found[0] if found else None
 
 
@@ -108,13 +108,13 @@ def read_splits(
     if train_root is None:
         _require_bare_class_folders(root)
         train_root = root
-        notes.append(f"no train folder in {root}: each of its folders is taken for a class")
+        notes.append(f"no train folder in {root}: each folder in it is taken as a class")
         notes += _hint_at_sibling(root)
     train = _read_train(train_root)
     classes = tuple(train)
     if val_root is not None:
         if val_root.name != "val":
-            notes.append(f"validation images are those in {val_root.name}/")
+            notes.append(f"the validation images are in {val_root.name}/")
         val, val_notes = _read_val(val_root, train_root, classes)
         notes += val_notes
         notes += _note_of_test(root)
@@ -170,9 +170,9 @@ def _read_val(
             + ", ".join(classes)
         )
     if not val:
-        raise DataError(f"no images in {val_root}")
+        raise DataError(f"no images in {val_root}: put images in {val_root}/CLASS/")
     lacking = [name for name in classes if name not in val]
-    notes = [f"{_classes(lacking)} without an image in {val_root.name}/"] if lacking else []
+    notes = [f"{val_root.name}/ has no image of {_classes(lacking)}"] if lacking else []
     return val, notes
 
 
@@ -194,10 +194,13 @@ def _hold_out(
         )
     total = sum(map(len, train.values()))
     count = sum(map(len, held_out.values()))
-    notes = [f"no val folder: {count} of the {total} images are set apart for validation"]
+    notes = [f"no val folder: {count} of the {total} images are held out for validation"]
     lone = [name for name, files in held_out.items() if not files]
     if lone:
-        notes.append(f"{_classes(lone)} with a single image, none of which is in validation")
+        notes.append(
+            f"validation has no image of {_classes(lone)}: a class with a single image keeps it "
+            "for training"
+        )
     return kept, held_out, notes
 
 

@@ -1,7 +1,7 @@
-"""Encoded images and how to decode them. Public: dataset plugins use it. No MindSpore in here.
+"""Encoded images, and how to decode them. Public: dataset plugins use it. MindSpore is not used.
 
 One function, `decode`, turns bytes into pixels for the check before a run, for training, for
-evaluation and for prediction. So an image that passed the check is an image that trains.
+evaluation and for prediction. So an image that passes the check can be used in training.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from PIL import features as pillow_features
 
 from msft_core.types import ImageTable
 
-# Registered by hand: Image.open would import every plugin it has at the first WebP or TIFF, from
+# Registered here: at the first WebP or TIFF Image.open would import all of its plugins, from
 # several threads at once.
 _PLUGINS = (BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin)
 if READS_AVIF := bool(pillow_features.check("avif")):
     from PIL import AvifImagePlugin as AvifImagePlugin
 
-# Pillow warns about odd metadata and about large photographs, on stderr, in the middle of a
-# progress bar. Neither concerns the pixels; what does is raised.
+# Pillow warns about odd metadata and large photographs on stderr, in the middle of a progress bar.
+# Neither concerns the pixels. Problems with the pixels are raised as exceptions.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 MAX_PIXELS = 178_956_970
-"""Larger images are refused: more than any camera's, and half a gigabyte once decoded."""
+"""Larger images are refused. No camera makes them, and decoded they take half a gigabyte."""
 
-# EXIF orientation -> what makes the picture upright.
+# EXIF orientation -> the operation that makes the image upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -56,7 +56,7 @@ _UPRIGHT = {
 
 
 class ImageError(Exception):
-    """An image cannot be used; the message is a short reason, such as ``truncated``."""
+    """An image cannot be used. The message is a short reason, such as ``truncated``."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ class FileTable:
     """Images that are files.
 
     Args:
-        ids: a stable, unique name for each image, best its path relative to the data folder.
+        ids: a stable, unique name for each image; best is its path relative to the data folder.
         labels: index into the class list for each image.
-        paths: of the files.
+        paths: the path of each file.
     """
 
     ids: tuple[str, ...]
@@ -77,7 +77,7 @@ class FileTable:
         _require_same_length(self.ids, self.labels, self.paths)
 
     def read(self, index: int) -> bytes:
-        """Content of the file. Raises OSError where it cannot be read."""
+        """The content of the file. Raises OSError if it cannot be read."""
         return Path(self.paths[index]).read_bytes()
 
 
@@ -104,8 +104,8 @@ class MemoryTable:
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """Some rows of another table, which still does the reading."""
+class _Subset:
+    """Some images of another table. That table reads them."""
 
     table: ImageTable
     indices: tuple[int, ...]
@@ -117,24 +117,25 @@ class _Rows:
 
 
 @dataclass(frozen=True)
-class _FileRows(_Rows):
+class _FileSubset(_Subset):
     paths: tuple[str, ...]
 
 
 def subset(table: ImageTable, indices: Sequence[int]) -> ImageTable:
-    """A view on some rows of a table, in the order given; it has ``paths`` if the table has."""
-    rows = tuple(indices)
-    ids = tuple(table.ids[i] for i in rows)
-    labels = tuple(table.labels[i] for i in rows)
+    """Some images of a table, in the order of ``indices``. Has ``paths`` if the table has them."""
+    chosen = tuple(indices)
+    ids = tuple(table.ids[i] for i in chosen)
+    labels = tuple(table.labels[i] for i in chosen)
     paths: Sequence[str] | None = getattr(table, "paths", None)
     if paths is None:
-        return _Rows(table, rows, ids, labels)
-    return _FileRows(table, rows, ids, labels, tuple(paths[i] for i in rows))
+        return _Subset(table, chosen, ids, labels)
+    return _FileSubset(table, chosen, ids, labels, tuple(paths[i] for i in chosen))
 
 
 def _require_same_length(*columns: Sequence[Any]) -> None:
     if len({len(column) for column in columns}) > 1:
-        raise ValueError(f"columns of different lengths: {[len(column) for column in columns]}")
+        lengths = [len(column) for column in columns]
+        raise ValueError(f"ids, labels and images must have the same length, not {lengths}")
 
 
 def decode(data: bytes) -> Image.Image:
@@ -152,7 +153,7 @@ def decode(data: bytes) -> Image.Image:
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What is known about an image that decodes.
+    """Describes an image that decodes.
 
     Args:
         format: JPEG, PNG, WEBP, BMP, TIFF, AVIF or HEIF.
@@ -168,7 +169,7 @@ class ImageInfo:
 
 
 def inspect_image(data: bytes) -> ImageInfo:
-    """Decode an image just as training does and describe it. Raises ImageError if that fails."""
+    """Decode an image as training does, and describe it. Raises ImageError if that fails."""
     opened = open_image(data)
     mode = opened.mode
     picture = decode_opened(opened, data)
@@ -176,7 +177,7 @@ def inspect_image(data: bytes) -> ImageInfo:
 
 
 def open_image(data: bytes) -> ImageFile.ImageFile:
-    """Read an image's header; the pixels are not decoded yet. Raises ImageError."""
+    """Read an image's header, without decoding the pixels. Raises ImageError."""
     kind = sniff(data)
     try:
         opened = Image.open(io.BytesIO(data), formats=[kind])
@@ -190,7 +191,7 @@ def open_image(data: bytes) -> ImageFile.ImageFile:
     if width * height > MAX_PIXELS:
         raise ImageError(f"{width}x{height}, more than {MAX_PIXELS // 1_000_000} million pixels")
     if isinstance(opened, TiffImagePlugin.TiffImageFile) and opened.tag_v2.get(254) == 1:
-        # Camera raw files are TIFF files whose first page is a thumbnail.
+        # A camera raw file is a TIFF file whose first page is a thumbnail.
         raise ImageError("a camera raw file or a thumbnail: convert it to JPEG or PNG")
     return opened
 
@@ -209,16 +210,16 @@ def decode_opened(opened: ImageFile.ImageFile, data: bytes) -> Image.Image:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """EXIF orientation, 1 to 8; 1 where there is none or EXIF is corrupt."""
+    """EXIF orientation, 1 to 8. 1 if there is none or EXIF is corrupt."""
     try:
         value = image.getexif().get(0x0112, 1)
         return value if value in _UPRIGHT else 1
-    except Exception:  # corrupt EXIF does not spoil the picture
+    except Exception:  # corrupt EXIF does not make the image unusable
         return 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """An image of any mode that the accepted formats give, as RGB."""
+    """Convert an image of any mode in the accepted formats to RGB."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I"):
@@ -227,7 +228,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         what = "floating-point" if image.mode == "F" else "Lab"
         raise ImageError(f"{what} pixels: convert it to JPEG or PNG")
     if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
-        # Adobe stores CMYK inverted, and Pillow takes every CMYK JPEG for Adobe's.
+        # Adobe stores CMYK inverted, and Pillow treats every CMYK JPEG like Adobe's.
         image = ImageChops.invert(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         picture = image.convert("RGBA")
@@ -238,7 +239,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _scale_16_bit_grey(image: Image.Image) -> Image.Image:
-    """Mode L from 16-bit grey, which ``convert`` would clip at 255."""
+    """Convert 16-bit grey to mode L. Pillow's ``convert`` would clip it at 255."""
     grey = np.asarray(image).astype(np.int64)
     if grey.min(initial=0) < 0 or grey.max(initial=0) > 65535:
         raise ImageError("32-bit grey pixels: convert it to JPEG or PNG")
@@ -255,7 +256,7 @@ _MAGIC = (
     (b"II+\x00", "TIFF"),
     (b"MM\x00+", "TIFF"),
 )
-_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # the sizes of its info header there have been
+_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # all known sizes of its info header
 
 _REFUSED = (
     (b"GIF87a", f"a GIF, not a photograph: {_CONVERT}"),
@@ -283,12 +284,12 @@ _BRANDS = (
 
 
 def sniff(data: bytes) -> str:
-    """Tell an image's format by its first bytes, whatever the file is called.
+    """Find an image's format from its first bytes. The file's name does not matter.
 
     Returns: JPEG, PNG, WEBP, BMP, TIFF, and where they can be read AVIF and HEIF.
     Raises: ImageError naming what it is instead, as far as that can be told.
     """
-    if data[:4] == b"II*\x00" and data[8:10] == b"CR":  # Canon's, a TIFF otherwise
+    if data[:4] == b"II*\x00" and data[8:10] == b"CR":  # Canon's raw format is based on TIFF
         raise ImageError(f"a camera raw file: {_CONVERT}")
     for magic, name in _MAGIC:
         if data.startswith(magic):
@@ -333,33 +334,33 @@ def _what_instead(data: bytes) -> str:
         return "a video, not an image"
     start = data[:1024]
     if not start.strip(b"\x00"):
-        return "not an image (zeros: was copying it interrupted?)"
+        return "not an image (it begins with zeros: was the copy interrupted?)"
     text = _as_text(start)
     if text is None:
         return "not an image"
     if "<svg" in text:
         return f"an SVG drawing: {_CONVERT}"
     if "<html" in text or "<!doctype html" in text:
-        return "a web page, not an image: was downloading it refused?"
+        return "a web page, not an image: was the download refused?"
     return "not an image (text)"
 
 
 def _as_text(start: bytes) -> str | None:
-    """The beginning of a file as lower-case text, or None where it is none."""
+    """The beginning of a file as lower-case text, or None if it is not text."""
     try:
         text = start.decode("utf-8")
     except UnicodeDecodeError as error:
-        if error.start < len(start) - 3:  # not just a character cut in two at the end
+        if error.start < len(start) - 3:  # more than a character cut off at the end
             return None
         text = start[: error.start].decode("utf-8")
     return None if "\0" in text else text.lower()
 
 
 def _explain(error: Exception, kind: str, data: bytes) -> str:
-    """A short reason for an image of a known format that does not decode."""
+    """A short reason why an image of a known format does not decode."""
     if "truncated" in str(error).lower() or _ends_early(kind, data):
-        return "truncated: the file ends before the picture does"
-    if isinstance(error, UnidentifiedImageError):  # its message shows an object's address
+        return "truncated: the file ends before the image is complete"
+    if isinstance(error, UnidentifiedImageError):  # its message is the address of an object
         return f"broken {kind}: its header cannot be read"
     return f"broken {kind}: {str(error).strip() or type(error).__name__}"
 

@@ -160,8 +160,8 @@ BAD_ARCHIVES = {
     "a link": (link(), "holds the link 'data/passwd'"),
     "no train and val": (zipped({"data/dogs/1.jpg": b"x"}), "no folder with train/ and val/"),
     "train alone": (zipped({"train/dogs/1.jpg": b"x"}), "no folder with train/ and val/"),
-    "a web page": (b"<html>Not found</html>", "not a whole zip file"),
-    "nothing": (b"", "not a whole zip file"),
+    "a web page": (b"<html>Not found</html>", "not a complete zip file"),
+    "nothing": (b"", "not a complete zip file"),
 }
 
 
@@ -175,7 +175,9 @@ def test_a_bad_archive_is_refused_and_removed(server: Server, context: Context, 
     first, second = str(caught.value).split("\n")
     assert reason in first
     url = server.url("Canidae_data.zip")
-    assert second == f"It came from {url} and is removed: try again, or give --data-dir DIR."
+    assert second == (
+        f"msft removed this file, which came from {url}: try again, or give --data-dir DIR."
+    )
     assert left_behind(context) == []
     assert not list(context.cache_dir.parent.rglob("evil*"))
 
@@ -185,7 +187,7 @@ def test_after_a_truncated_zip_the_next_attempt_downloads_it_anew(
     server: Server, context: Context, archive: bytes, part: float
 ) -> None:
     server.files["/Canidae_data.zip"] = archive[: int(part * len(archive))]
-    with pytest.raises(DataError, match="not a whole zip file"):
+    with pytest.raises(DataError, match="not a complete zip file"):
         build(context, url=server.url("Canidae_data.zip"))
     server.files["/Canidae_data.zip"] = archive
 
@@ -204,7 +206,7 @@ def test_a_zip_bomb_is_refused_before_anything_is_written(
     server.files["/Canidae_data.zip"] = archive
     monkeypatch.setattr(unpack, limit, value)
 
-    with pytest.raises(DataError, match="would unpack to 12 files"):
+    with pytest.raises(DataError, match="is not unpacked: it holds 12 files"):
         build(context, url=server.url("Canidae_data.zip"))
 
     assert left_behind(context) == []
@@ -236,7 +238,7 @@ def test_a_folder_of_the_users_is_used_without_a_network(
 def test_a_folder_without_both_parts_is_refused(context: Context, tmp_path: Path) -> None:
     write_classes(tmp_path / "mine/train", {"dogs": 1})
 
-    with pytest.raises(DataError, match=r"^no folder with train/ and val/ in .*mine$"):
+    with pytest.raises(DataError, match=r"^no folder with train/ and val/ in .*mine: unpack"):
         build(context, data_dir=tmp_path / "mine")
 
 
@@ -258,4 +260,6 @@ def test_an_incomplete_folder_in_the_working_directory_is_said_and_passed_over(
 
     assert len(build(context, url=server.url("Canidae_data.zip")).train.ids) == 8
     assert isinstance(context.reporter, RecordingReporter)
-    assert context.reporter.warnings == ["data/Canidae is not used: it has no train/ and val/"]
+    assert context.reporter.warnings == [
+        "data/Canidae is not used, because it has no train/ and val/"
+    ]

@@ -61,7 +61,7 @@ SELECTIONS = {
         Trainable((ParameterGroup(HEAD), ParameterGroup(HEAD[:1])), SPEC),
         "'head.weight' is in two groups",
     ),
-    "a list": (["head.weight"], "gave list, not a Trainable"),
+    "a list": (["head.weight"], "returned list, not a Trainable"),
     "no rate": (
         Trainable((ParameterGroup(HEAD),), OptimizerSpec("momentum", float("nan"))),
         "optimizer.learning_rate = nan must be a number",

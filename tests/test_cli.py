@@ -163,7 +163,7 @@ def test_an_unknown_setting_is_refused_with_a_suggestion(msft: Msft) -> None:
 
 
 def test_a_dataset_is_asked_for(msft: Msft) -> None:
-    refused(msft("run"), "name a dataset: --dataset NAME.", "sample")
+    refused(msft("run"), "no dataset is chosen: give --dataset NAME.", "sample")
 
 
 def test_a_missing_configuration_file_is_refused(msft: Msft) -> None:
@@ -210,7 +210,7 @@ def test_files_that_are_no_images_are_left_out_counted_and_listed(
     (cats / "note.txt").write_text("remember the milk")
     result = msft(*FOLDER, "--data-dir", photos, *QUICK)
     assert result.returncode == 0, result.stderr
-    assert result.stderr.startswith("warning: 5 images do not decode and are left out (")
+    assert result.stderr.startswith("warning: 5 images do not decode and are skipped, the first")
     skipped = [
         json.loads(line)
         for line in (tmp_path / "work" / "out" / "skipped.jsonl").read_text().splitlines()
@@ -272,7 +272,7 @@ def test_a_faulty_plugin_that_is_not_needed_is_one_warning(msft: Msft, tmp_path:
     result = msft("run", *TINY, *QUICK, env=path)
     assert result.returncode == 0, result.stderr
     assert result.stderr.splitlines() == [
-        "warning: plugin 'faulty' (faulty 3) is left out: "
+        "warning: plugin 'faulty' (faulty 3) is broken and not used: "
         "import failed, ZeroDivisionError: division by zero"
     ]
     listed = msft("plugins", env=path)

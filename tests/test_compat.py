@@ -37,7 +37,7 @@ def test_a_plugin_may_require_a_contract_that_this_msft_has(required: str) -> No
 @pytest.mark.parametrize(
     ("required", "says"),
     [
-        ("0.99", r"needs plugin API 0\.99, this msft has .*: pip install --upgrade msft"),
+        ("0.99", r"needs plugin API 0\.99, but this msft has .*: pip install --upgrade msft"),
         ("1.0", "needs plugin API 1.0"),
         ("0.0", "was written for plugin API 0.0, .* look for a newer release of the plugin"),
         ("new", "msft_api = 'new' is not a version such as"),
@@ -93,7 +93,7 @@ def test_a_hook_under_both_names_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         def on_epoch_end(self) -> None:
             """Do nothing."""
 
-    with pytest.raises(PluginError, match="on_epoch_end is there twice"):
+    with pytest.raises(PluginError, match="two of its functions implement on_epoch_end"):
         load_plugins(objects=[Both])
 
 

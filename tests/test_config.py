@@ -99,7 +99,9 @@ def test_a_crop_scale_that_makes_no_sense_is_refused(plugins: Plugins, value: st
 
 
 def test_a_dataset_must_be_named(plugins: Plugins) -> None:
-    with pytest.raises(UsageError, match=r"name a dataset: --dataset NAME. There are: .*folder"):
+    with pytest.raises(
+        UsageError, match=r"no dataset is chosen: give --dataset NAME. There are: .*folder"
+    ):
         configuration.resolve({}, plugins)
 
 
@@ -162,7 +164,7 @@ def test_a_callback_that_lacks_a_setting_can_be_left_out() -> None:
     with pytest.raises(UsageError) as caught:
         resolve(plugins)
     assert str(caught.value) == (
-        "callback.log.path must be given, or leave it out: --set callback.log.enabled=false."
+        "callback.log.path must be given, or switch it off: --set callback.log.enabled=false."
     )
     resolved = resolve(plugins, "callback.log.enabled=false")
     assert not resolved.enabled("callback", "log")

@@ -199,7 +199,7 @@ def test_a_download_that_stays_incomplete_leaves_nothing_behind(
     server.answer = cut_short
     message = failure(server.url(), context, what="weights 'imagenet'", ways_out=("--weights F",))
     assert message == (
-        f"weights 'imagenet': cannot download {server.url()}: the connection broke off\n"
+        f"weights 'imagenet': cannot download {server.url()}: the connection was lost\n"
         "Try: --weights F."
     )
     assert len(server.requests) == downloads.ATTEMPTS
@@ -235,7 +235,7 @@ def test_a_damaged_file_in_the_cache_is_downloaded_again_and_the_user_told(
     path.write_bytes(CONTENT[:-1])
     screen.lines.clear()
     assert downloads.fetch(server.url(), context, sha256=SHA256).read_bytes() == CONTENT
-    assert screen.lines[0] == f"{path} is damaged and is downloaded again"
+    assert screen.lines[0] == f"{path} is damaged: msft downloads it again"
 
 
 def test_without_a_published_hash_the_first_download_is_pinned(
@@ -257,7 +257,7 @@ def test_a_file_that_changed_since_it_was_pinned_is_refused_until_the_pin_is_del
     path.unlink()
     server.answer = lambda handler: whole(handler, b"something else")
     message = failure(server.url(), context)
-    assert f"delete {pin} to accept that it has changed" in message
+    assert f"delete {pin} to accept a file that differs" in message
     assert files(context) == [pin.name]
     pin.unlink()
     assert downloads.fetch(server.url(), context).read_bytes() == b"something else"

@@ -103,11 +103,11 @@ FAULTS = {
     "claims a taken name": Fault(
         "from msft_core import Component, hookimpl\n@hookimpl\ndef list_components():\n"
         "    return [Component('strategy', 'freeze', '')]",
-        "list_components claims the strategy 'freeze', which plugin 'strategies' has already",
+        "list_components lists the strategy 'freeze', which plugin 'strategies' already offers",
         at="load",
     ),
     "needs a newer API": Fault(
-        f"msft_api = '9.9'\n{LISTED}", "it needs plugin API 9.9, this msft has", at="load"
+        f"msft_api = '9.9'\n{LISTED}", "it needs plugin API 9.9, but this msft has", at="load"
     ),
     "needs a name that is not there yet": Fault(
         "from msft_core import Future", r"ImportError.*this msft has plugin API", at="load"
@@ -133,7 +133,9 @@ FAULTS = {
         f"{PACKAGE}, hook on_epoch_end: SystemExit: 4",
         at="run",
     ),
-    "gives no splits": giving("build_dataset", "[1]", "gave list, not a DatasetSplits", DATASET),
+    "gives no splits": giving(
+        "build_dataset", "[1]", "returned list, not a DatasetSplits", DATASET
+    ),
     "gives a label without a class": giving(
         "build_dataset",
         "DatasetSplits(('a', 'b'), *2 * [tiny.MemoryTable(('x',), (2,), (b'',))])".replace(
@@ -142,8 +144,12 @@ FAULTS = {
         "train has a label outside 0 to 1",
         DATASET,
     ),
-    "gives no backbone": giving("build_backbone", "'net'", "gave str, not a Backbone", BACKBONE),
-    "gives no trainable": giving("select_trainable", "7", "gave int, not a Trainable", STRATEGY),
+    "gives no backbone": giving(
+        "build_backbone", "'net'", "returned str, not a Backbone", BACKBONE
+    ),
+    "gives no trainable": giving(
+        "select_trainable", "7", "returned int, not a Trainable", STRATEGY
+    ),
     "selects what is not there": giving(
         "select_trainable",
         "Trainable((ParameterGroup(('heat.weight',)),), OptimizerSpec('adam', 0.1))",
@@ -151,12 +157,12 @@ FAULTS = {
         STRATEGY,
     ),
     "gives no extractor": giving(
-        "build_feature_extractor", "3", "gave int, not a FeatureExtractor", FROZEN, at="begun"
+        "build_feature_extractor", "3", "returned int, not a FeatureExtractor", FROZEN, at="begun"
     ),
     "extracts another shape": giving(
         "build_feature_extractor",
         "FeatureExtractor(lambda images: images, 'mine', 0.1)",
-        r"gives \(\d+, 3, 16, 16\) where MindSpore gives",
+        r"compute returned shape \(\d+, 3, 16, 16\), but MindSpore computes",
         FROZEN,
         at="begun",
     ),
@@ -167,12 +173,16 @@ FAULTS = {
         FROZEN,
         at="begun",
     ),
-    "gives no metrics": giving("compute_metrics", "0.5", "gave float, not a mapping", {}, "begun"),
+    "gives no metrics": giving(
+        "compute_metrics", "0.5", "returned float, not a mapping", {}, "begun"
+    ),
     "gives a metric that is no number": giving(
-        "compute_metrics", "{'x': 'high'}", "gave str for 'x', not a number", {}, "begun"
+        "compute_metrics", "{'x': 'high'}", "returned str for 'x', not a number", {}, "begun"
     ),
     "gives another class count": network(
-        "head=nn.Dense(8, 5)", r"the network gives \(\d, 5\) for \d images and 2 classes", "begun"
+        "head=nn.Dense(8, 5)",
+        r"the network returned logits \(\d, 5\) for \d images and 2 classes",
+        "begun",
     ),
     "gives another shape": network(
         "head=nn.SequentialCell([good.head, Cell()])", "the network (does not run|gives)",
@@ -332,7 +342,7 @@ WRONG_FIELDS = {
     "text rate": of_strategy("learning_rate = '0.1' must", spec="OptimizerSpec('adam', '0.1')"),
     "decay": of_strategy("weight_decay = 'no' of a group must be", weight_decay="'no'"),
     "generator": of_strategy("groups must be a tuple", groups="(x for x in ())"),
-    "group": of_strategy("groups has a str, not a ParameterGroup", group="'head.weight'"),
+    "group": of_strategy("groups contains a str, not a ParameterGroup", group="'head.weight'"),
     "names": of_strategy(
         "names = 'head.weight' must be a tuple", group="ParameterGroup('head.weight')"
     ),
@@ -343,11 +353,11 @@ WRONG_FIELDS = {
     "notes": of_dataset("notes = 'one' must be a tuple", "'notes': 'one'"),
     "no table": of_dataset("train is a tuple without ids", "'train': ()"),
     "ids": of_dataset(
-        "val has an id that is no text",
+        "val has an id that is not text",
         "'val': __import__('msft_core.images').images.MemoryTable((1,), (0,), (b'',))",
     ),
     "labels": of_dataset(
-        "val has a label that is no integer",
+        "val has a label that is not an integer",
         "'val': __import__('msft_core.images').images.MemoryTable(('x',), ('a',), (b'',))",
     ),
     "scale": of_preprocessing("must be on a scale of 0 to 1", "'mean': (123.0, 117.0, 104.0)"),
@@ -360,14 +370,14 @@ WRONG_FIELDS = {
     ),
     "size": of_preprocessing(r"size = \(16, 16\) must be a number", "'size': (16, 16)"),
     "bare cells": network(
-        "stages=tuple(s.cell for s in good.stages)", "stages has a SequentialCell", "refused"
+        "stages=tuple(s.cell for s in good.stages)", "stages contains a SequentialCell", "refused"
     ),
     "stage twice": network(
-        "stages=(Stage('pool', nn.ReLU()), *good.stages)", "stage names must differ", "refused"
+        "stages=(Stage('pool', nn.ReLU()), *good.stages)", "stage names must be unique", "refused"
     ),
     "stage head": network(
         "stages=(*good.stages, Stage('head', nn.ReLU()))",
-        "stage names must differ .* 'head'",
+        "stage names must be unique .* 'head'",
         "refused",
     ),
 }

@@ -69,13 +69,13 @@ def test_other_names_of_the_val_folder_are_taken_and_said(photographs: Path, nam
     splits = build(photographs)
 
     assert splits.val.ids[0] == f"{name}/dogs/000.jpg"
-    assert splits.notes == (f"validation images are those in {name}/",)
+    assert splits.notes == (f"the validation images are in {name}/",)
 
 
 def test_two_val_folders_are_refused(photographs: Path) -> None:
     write_classes(photographs / "valid", {"dogs": 1})
 
-    assert refusal(photographs) == f"{photographs} has val/ and valid/: leave one of them"
+    assert refusal(photographs) == f"{photographs} has val/ and valid/: keep only one of them"
 
 
 def test_the_test_folder_is_never_validated_on(photographs: Path) -> None:
@@ -142,7 +142,10 @@ def test_a_class_of_one_image_trains_on_it_and_is_named(photographs: Path) -> No
     splits = build(photographs)
 
     assert "train/foxes/000.jpg" in splits.train.ids
-    assert splits.notes[-1] == "class 'foxes' with a single image, none of which is in validation"
+    assert splits.notes[-1] == (
+        "validation has no image of class 'foxes': "
+        "a class with a single image keeps it for training"
+    )
 
 
 def test_bare_class_folders_are_taken_for_train_and_that_is_said(photographs: Path) -> None:
@@ -151,7 +154,7 @@ def test_bare_class_folders_are_taken_for_train_and_that_is_said(photographs: Pa
     assert splits.classes == ("dogs", "wolves")
     assert len(splits.val.ids) == 5
     assert splits.notes[0] == (
-        f"no train folder in {photographs / 'train'}: each of its folders is taken for a class"
+        f"no train folder in {photographs / 'train'}: each folder in it is taken as a class"
     )
     assert splits.notes[1] == f"to validate on the val folder beside it, point at {photographs}"
 
@@ -204,7 +207,7 @@ def test_a_class_missing_from_val_shifts_no_label(photographs: Path) -> None:
     splits = build(photographs)
 
     assert set(splits.val.labels) == {1}
-    assert splits.notes == ("class 'dogs' without an image in val/",)
+    assert splits.notes == ("val/ has no image of class 'dogs'",)
 
 
 def test_an_empty_class_is_an_error_that_names_it(photographs: Path) -> None:
@@ -229,11 +232,14 @@ def test_an_empty_val_folder_is_an_error(photographs: Path) -> None:
     shutil.rmtree(photographs / "val")
     (photographs / "val").mkdir()
 
-    assert refusal(photographs) == f"no images in {photographs / 'val'}"
+    val = photographs / "val"
+    assert refusal(photographs) == f"no images in {val}: put images in {val}/CLASS/"
 
 
 def test_without_data_dir_the_option_is_named() -> None:
-    with pytest.raises(UsageError, match=r"^dataset folder needs --data-dir DIR$"):
+    with pytest.raises(
+        UsageError, match=r"^dataset folder needs your images: give --data-dir DIR$"
+    ):
         build(None)
 
 

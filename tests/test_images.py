@@ -351,7 +351,7 @@ def test_a_subset_of_files_keeps_their_paths() -> None:
 
 
 def test_columns_of_different_lengths_are_refused() -> None:
-    with pytest.raises(ValueError, match="different lengths"):
+    with pytest.raises(ValueError, match="must have the same length"):
         MemoryTable(("a", "b"), (0,), (b"", b""))
 
 

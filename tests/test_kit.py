@@ -236,7 +236,7 @@ def test_a_dataset_that_breaks_the_contract_is_found_out(
 
 
 def test_a_dataset_of_another_kind_is_refused_as_in_a_run() -> None:
-    with pytest.raises(PluginError, match="gave list, not a DatasetSplits"):
+    with pytest.raises(PluginError, match="returned list, not a DatasetSplits"):
         assert_dataset("mine", plugins=[Offers("dataset", list)])
     with pytest.raises(UsageError, match=r"no dataset 'tinny'\. Did you mean 'tiny'"):
         assert_dataset("tinny")
@@ -342,7 +342,7 @@ def test_a_backbone_that_breaks_the_contract_is_found_out(
 
 
 def test_two_stages_of_one_name_and_a_shared_parameter_are_refused_as_in_a_run() -> None:
-    with pytest.raises(PluginError, match="stage names must differ"):
+    with pytest.raises(PluginError, match="stage names must be unique"):
         assert_backbone("mine", plugins=[Offers("backbone", _broken(_renamed))])
 
     def twice(backbone: Backbone, _classes: int) -> dict[str, Any]:

@@ -162,7 +162,7 @@ def test_a_process_of_its_own_agrees_and_leaves_nothing_behind(
     assert done.stderr == ""
     assert [path for folder in folders.values() for path in folder.rglob("*")] == []
     answer = json.loads(done.stdout)
-    if "this CPU does not compute in bfloat16" in answer.get("refusal", ""):
+    if "this CPU does not support bfloat16" in answer.get("refusal", ""):
         pytest.skip(answer["refusal"])
     description, tolerance, found = answer["extractor"]
     assert description == f"OpenVINO {metadata.version('openvino')}, {precision}"
@@ -223,7 +223,10 @@ class DependsOnTheImages(nn.Cell):
         (PaddedMaxPool, "MindSpore cannot export the operator MaxPool3DWithArgmax to ONNX"),
         # Of another wording than the others.
         (Resize, "MindSpore cannot export the operator ResizeBilinearV2 to ONNX"),
-        (DependsOnTheImages, "MindSpore cannot export it to ONNX (The pointer[prim] is null)"),
+        (
+            DependsOnTheImages,
+            "MindSpore cannot export the stages to ONNX (The pointer[prim] is null)",
+        ),
     ],
 )
 def test_what_mindspore_cannot_export_is_named(
@@ -240,7 +243,7 @@ def test_what_mindspore_cannot_export_is_named(
         build(cell(), images(2, 16), context).compute(images(2, 16))
     assert str(caught.value) == (
         f"extractor openvino: {what}, so this backbone's frozen stages cannot run in OpenVINO. "
-        "Leave --set extractor.openvino.enabled=true out."
+        "Remove --set extractor.openvino.enabled=true."
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -279,7 +282,7 @@ def test_a_cpu_without_bfloat16_is_not_given_float32_instead(
 ) -> None:
     openvino = plugin._import_openvino()
     monkeypatch.setattr(openvino.Core, "get_property", lambda *_: ["FP32", "INT8"])
-    with pytest.raises(UsageError, match="this CPU does not compute in bfloat16"):
+    with pytest.raises(UsageError, match="this CPU does not support bfloat16"):
         build(tiny_stages(), images(2, 32), context, precision="bfloat16")
 
 

@@ -103,10 +103,13 @@ BROKEN = {
         "from msft_core import hookimpl\n@hookimpl\ndef on_epoch_ends(run): pass",
         "on_epoch_ends is not a hook of msft. Did you mean 'on_epoch_end'?",
     ),
-    "forgets the marker": ("def on_epoch_end(run): pass", "on_epoch_end lacks @msft_core.hookimpl"),
+    "forgets the marker": (
+        "def on_epoch_end(run): pass",
+        "on_epoch_end is not marked @msft_core.hookimpl",
+    ),
     "misnames an argument": (
         "from msft_core import hookimpl\n@hookimpl\ndef on_epoch_end(epoch, runn): pass",
-        "on_epoch_end has no argument 'runn'; they are epoch, run",
+        "on_epoch_end has no argument 'runn'; its arguments are epoch, run",
     ),
     "gives a default": (
         "from msft_core import hookimpl\n@hookimpl\ndef on_epoch_end(epoch, run=None): pass",
@@ -114,20 +117,20 @@ BROKEN = {
     ),
     "takes anything": (
         "from msft_core import hookimpl\n@hookimpl\ndef on_epoch_end(**kw): pass",
-        "on_epoch_end must name its arguments",
+        "on_epoch_end must not take *args or **kwargs",
     ),
     "wraps": (
         "from msft_core import hookimpl\n@hookimpl(wrapper=True)\ndef on_epoch_end(run): yield",
-        "hook wrappers are not part of the contract",
+        "is a hook wrapper, which msft does not support",
     ),
     "lists what is no component": (
         "from msft_core import hookimpl\n@hookimpl\ndef list_components(): return ['x']",
-        "list_components gave str, not a msft_core.Component",
+        "list_components returned str, not a msft_core.Component",
     ),
     "lists settings that are none": (
         "from msft_core import Component, hookimpl\n@hookimpl\n"
         "def list_components(): return [Component('dataset', 'x', '', dict)]",
-        "list_components gave the component 'x' with settings that are no subclass of",
+        "list_components returned the component 'x' with settings that are not a subclass of",
     ),
     "lists a kind that is none": (
         "from msft_core import Component, hookimpl\n@hookimpl\n"
@@ -145,29 +148,29 @@ BROKEN = {
         def list_components():
             return [Component("callback", "x", "x", Own)]
         """,
-        "list_components gave the component 'x' with a setting called 'enabled' that is no bool",
+        "list_components returned the component 'x' with a setting called 'enabled' that is not",
     ),
     "is async": (
         "from msft_core import hookimpl\n@hookimpl\nasync def on_epoch_end(run): pass",
-        "on_epoch_end is async, and nothing awaits it",
+        "on_epoch_end is async, but msft does not await it",
     ),
     "yields": (
         "from msft_core import hookimpl\n@hookimpl\ndef on_epoch_end(run): yield",
-        "on_epoch_end has a yield, and nothing iterates over it",
+        "on_epoch_end has a yield, but msft does not iterate over it",
     ),
     "fails when it is asked for an attribute": (
         "def __getattr__(name): raise RuntimeError(f'no {name} here')",
-        "asking it for msft_api raised RuntimeError: no msft_api here",
+        "reading its attribute msft_api raised RuntimeError: no msft_api here",
     ),
     "lists a name that is none": (
         "from msft_core import Component, hookimpl\n@hookimpl\n"
         "def list_components(): return [Component('callback', 3, '')]",
-        "list_components gave a component with the name 3, which is no text",
+        "list_components returned a component with the name 3, which must be text",
     ),
     "lists urls that are no tuple": (
         "from msft_core import Component, hookimpl\n@hookimpl\n"
         "def list_components(): return [Component('dataset', 'x', '', urls=['http://x'])]",
-        "list_components gave the component 'x' with urls that are no tuple",
+        "list_components returned the component 'x' with urls that are not a tuple",
     ),
     "lists nothing": (
         "from msft_core import hookimpl\n@hookimpl\ndef list_components(): return None",
@@ -180,7 +183,7 @@ BROKEN = {
     "claims a taken name": (
         "from msft_core import Component, hookimpl\n@hookimpl\n"
         "def list_components(): return [Component('dataset', 'folder', '')]",
-        "list_components claims the dataset 'folder', which plugin 'folder' has already",
+        "list_components lists the dataset 'folder', which plugin 'folder' already offers",
     ),
 }
 
@@ -200,7 +203,9 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_hinders_no_other(
 
 
 def test_a_module_that_is_pythons_own_is_told_to_be_so() -> None:
-    with pytest.raises(PluginError, match=r"no function marked.*Python's own module 'json'"):
+    with pytest.raises(
+        PluginError, match=r"no function marked.*Python has a module 'json' of its own"
+    ):
         load_plugins(modules=["json"])
 
 
@@ -291,7 +296,9 @@ def test_an_owner_without_an_answer_is_named() -> None:
     arguments = {"settings": None, "context": None}
     with pytest.raises(PluginError, match="'Silent', hook build_dataset: returned None"):
         load_plugins(objects=[Silent]).ask("build_dataset", "dataset", "lazy", **arguments)
-    with pytest.raises(PluginError, match=r"'Lazy', .* has no build_dataset: is the name right"):
+    with pytest.raises(
+        PluginError, match=r"'Lazy', .* has no function build_dataset: check the function's name"
+    ):
         load_plugins(objects=[Lazy]).ask("build_dataset", "dataset", "lazy", **arguments)
     (warning,) = load_plugins(objects=[Lazy]).infos[-1].warnings
     assert warning.startswith("it lists the dataset 'lazy' and has no build_dataset")

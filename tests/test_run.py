@@ -396,7 +396,7 @@ def test_an_epoch_of_one_batch_is_said_where_the_batch_is_above_the_image_count(
         out=tmp_path / "run",
         reporter=reporter,
     )
-    assert any("a batch of 500 is above the 16 training images" in w for w in reporter.warnings)
+    assert any("batch size 500 exceeds the 16 training images" in w for w in reporter.warnings)
 
 
 def test_what_all_plugins_share_none_may_change(tmp_path: Path) -> None:
@@ -420,9 +420,9 @@ def test_what_all_plugins_share_none_may_change(tmp_path: Path) -> None:
     ("call", "message"),
     [
         (lambda run: run.set_best(Path("nowhere.ckpt"), 1, 1.0, "x"), "no file nowhere.ckpt"),
-        (lambda run: run.record("epoch", 3.0), "'epoch' is the core's own"),
-        (lambda run: run.stop(""), "stop: give a reason"),
-        (lambda run: run.settings("callback", "best"), "there is no callback 'best'"),
+        (lambda run: run.record("epoch", 3.0), "msft itself writes 'epoch'"),
+        (lambda run: run.stop(""), "stop: the reason is empty"),
+        (lambda run: run.settings("callback", "best"), "this run has no callback 'best'"),
         (lambda run: run.read_images("val", ["zz"]), "val has no image 'zz'"),
     ],
 )
@@ -455,7 +455,7 @@ def test_a_rate_that_rises_for_longer_than_the_run_is_said(tmp_path: Path) -> No
         config(strategy={"warmup_epochs": 3}), plugins=[tiny], out=tmp_path / "r", reporter=reporter
     )
     assert reporter.warnings == [
-        "the learning rate rises over 3 epochs and the run has 2, so it never reaches 0.05."
+        "the warm-up of 3 epochs is longer than the run of 2: the learning rate never reaches 0.05."
     ]
 
 
@@ -471,7 +471,7 @@ def test_an_output_folder_in_use_is_refused_and_untouched(tmp_path: Path) -> Non
     precious = tmp_path / "run" / "thesis.txt"
     precious.parent.mkdir()
     precious.write_text("all of it")
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists"):
         run(tmp_path / "run")
     assert precious.read_text() == "all of it"
 
@@ -523,12 +523,15 @@ def test_a_picture_in_both_splits_is_said(tmp_path: Path) -> None:
 
     reporter = RecordingReporter()
     msft_core.run(config(), plugins=[tiny, Leaky], out=tmp_path / "run", reporter=reporter)
-    assert any("4 validation images are training images too" in w for w in reporter.warnings)
+    assert any("4 validation images are also training images" in w for w in reporter.warnings)
 
 
 WRONG_SPLITS = {
-    "None at all": ("a string", "gave str, not a DatasetSplits"),
-    "one class": (lambda: DatasetSplits(("a",), tiny.table(1), tiny.table(1)), "needs two"),
+    "None at all": ("a string", "returned str, not a DatasetSplits"),
+    "one class": (
+        lambda: DatasetSplits(("a",), tiny.table(1), tiny.table(1)),
+        "needs at least two",
+    ),
     "label": (
         lambda: DatasetSplits(("a", "b"), MemoryTable(("x",), (2,), (b"",)), tiny.table(1)),
         "label outside 0 to 1",
@@ -537,7 +540,7 @@ WRONG_SPLITS = {
         lambda: DatasetSplits(
             ("a", "b"), MemoryTable(("x", "x"), (0, 1), (b"", b"")), tiny.table(1)
         ),
-        "two images of one id",
+        "two images with the same id",
     ),
     "empty": (
         lambda: DatasetSplits(("a", "b"), tiny.table(1), MemoryTable((), (), ())),

@@ -208,22 +208,22 @@ def test_it_is_short_typed_and_tidy(tmp_path: Path, kind: str) -> None:
 
 
 REFUSED = {
-    "capitals": ("Birds", "'Birds' is no name for a plugin: take lower-case letters"),
-    "a space": ("my birds", "'my birds' is no name"),
-    "a digit first": ("2birds", "'2birds' is no name"),
-    "a hyphen last": ("birds-", "'birds-' is no name"),
-    "a path": ("../birds", "'../birds' is no name"),
-    "nothing": ("msft-", "'' is no name"),
-    "another alphabet": ("vögel", "'vögel' is no name"),
-    "a keyword": ("class", "'class' is a word of Python's own"),
-    "a keyword behind the prefix": ("msft-lambda", "'lambda' is a word of Python's own"),
-    "an installed plugin's": ("figures", "there is a plugin 'figures' already (msft "),
+    "capitals": ("Birds", "'Birds' is not a valid name for a plugin: use lower-case letters"),
+    "a space": ("my birds", "'my birds' is not a valid name"),
+    "a digit first": ("2birds", "'2birds' is not a valid name"),
+    "a hyphen last": ("birds-", "'birds-' is not a valid name"),
+    "a path": ("../birds", "'../birds' is not a valid name"),
+    "nothing": ("msft-", "'' is not a valid name"),
+    "another alphabet": ("vögel", "'vögel' is not a valid name"),
+    "a keyword": ("class", "'class' is a keyword of Python"),
+    "a keyword behind the prefix": ("msft-lambda", "'lambda' is a keyword of Python"),
+    "an installed plugin's": ("figures", "a plugin 'figures' already exists (msft "),
     "an installed plugin's but for the hyphen": (
         "best-checkpoint",
-        "there is a plugin 'best_checkpoint' already (msft ",
+        "a plugin 'best_checkpoint' already exists (msft ",
     ),
     "a component's": ("resnet50", "plugin 'resnet' (msft "),
-    "msft's own": ("core", "there is a module msft_core already"),
+    "msft's own": ("core", "a module msft_core already exists"),
 }
 
 
@@ -253,16 +253,16 @@ def test_the_name_of_a_component_of_another_kind_is_free(msft: Msft, tmp_path: P
 def test_a_stranger_whose_name_is_taken_is_named(msft: Msft, tmp_path: Path) -> None:
     env = installed(write("metric", tmp_path), tmp_path / "site")
     result = msft("plugins", "new", "example-2-x", "--kind", "dataset", "--out", tmp_path, env=env)
-    assert "there is a plugin 'example-2_x' already (msft-example-2-x 0.1.0)" in refused(result)
+    assert "a plugin 'example-2_x' already exists (msft-example-2-x 0.1.0)" in refused(result)
 
 
 def test_an_unknown_kind_is_refused_with_a_suggestion(msft: Msft, tmp_path: Path) -> None:
     line = refused(msft("plugins", "new", "birds", "--kind", "datasets", "--out", tmp_path))
     assert line.endswith(
-        "it is one of dataset, backbone, strategy, callback, metric. Did you mean 'dataset'?"
+        "choose one of dataset, backbone, strategy, callback, metric. Did you mean 'dataset'?"
     )
     line = refused(msft("plugins", "new", "birds", "--kind", "extractor", "--out", tmp_path))
-    assert line.endswith("has no template: docs/plugins/extractors.md shows one.")
+    assert line.endswith("there is no template; see the example in docs/plugins/extractors.md.")
 
 
 @pytest.mark.parametrize("what", ["folder", "file", "dangling link"])
@@ -275,7 +275,7 @@ def test_what_is_there_already_is_not_touched(msft: Msft, tmp_path: Path, what: 
     else:
         target.symlink_to("nowhere")
     line = refused(msft("plugins", "new", "birds", "--kind", "dataset", "--out", tmp_path))
-    assert line.startswith(f"error: {target} is there already")
+    assert line.startswith(f"error: {target} already exists")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["msft-birds", "work"]
 
 

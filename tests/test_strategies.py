@@ -138,7 +138,7 @@ def test_gradual_may_reach_every_stage_but_no_further(backbones: dict[str, Backb
     assert rates(ask("gradual", network, 6, at=at, stage_decay=0.5), network) == everything
     with pytest.raises(
         UsageError,
-        match=r"6 stages are to join, but resnet50 has 5 with parameters: stem, layer1, .*layer4\.",
+        match=r"6 epochs, but resnet50 has only 5 stages with parameters: stem, layer1, .*layer4\.",
     ):
         ask("gradual", network, at=[*at, 7])
 
@@ -204,7 +204,7 @@ def test_more_epochs_than_stages_on_the_command_line_is_one_line_and_leaves_noth
     msft: Msft, tmp_path: Path
 ) -> None:
     result = msft("run", *TINY, "--strategy", "gradual", "--set", "strategy.at=[2, 3, 40]")
-    refused(result, "strategy.at = [2, 3, 40]: 3 stages are to join", "2 with parameters")
+    refused(result, "strategy.at = [2, 3, 40] names 3 epochs", "2 stages with parameters")
     assert len(result.stderr.splitlines()) == 1
     assert list((tmp_path / "work").iterdir()) == []
 
@@ -280,4 +280,6 @@ def test_in_a_gradual_run_a_stage_stays_bit_identical_until_it_joins(tmp_path: P
 
 def test_a_gradual_run_too_short_for_its_epochs_says_so(tmp_path: Path) -> None:
     _, reporter, _ = watched(tmp_path / "run", 2, name="gradual", at=[2, 5])
-    assert reporter.warnings == ["no stage joins at [5] of strategy.at: the run has 2 epochs."]
+    assert reporter.warnings == [
+        "strategy.at: no stage joins at [5], because the run has 2 epochs."
+    ]

@@ -1,4 +1,4 @@
-"""From a TOML file, flags and ``--set key=value`` to a ``RunConfig``."""
+"""Turn a TOML file, flags and ``--set key=value`` into a ``RunConfig``."""
 
 from msft_core.config.checking import component_settings, resolve, settings_model
 from msft_core.config.run_config import RunConfig

@@ -1,7 +1,7 @@
-"""Every setting checked at once.
+"""Check all settings at once.
 
-A component's settings are checked by the model that it declares. All mistakes are reported
-together, each with the nearest name that would have worked.
+A component's settings are checked with the model that it declares. All mistakes are reported
+together. For an unknown name the message suggests the most similar valid name.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def resolve(raw: Mapping[str, Any], plugins: Plugins) -> RunConfig:
     """Check everything and fill in the defaults.
 
     Args:
-        raw: what the user gave, as ``merge`` joins it.
-        plugins: the loaded plugins, whose components declare settings.
+        raw: the user's settings, joined by ``merge``.
+        plugins: the loaded plugins. Their components declare settings.
 
     Raises:
         UsageError: with a line for each mistake.
@@ -80,7 +80,7 @@ def component_settings(
 
 @functools.cache
 def settings_model(component: Component) -> type[Settings]:
-    """The component's model; for a callback, metric or extractor with ``enabled``."""
+    """The component's settings model. For a callback, metric or extractor it has ``enabled``."""
     model = component.settings
     if component.kind not in SWITCHED_KINDS or "enabled" in model.model_fields:
         return model
@@ -97,7 +97,7 @@ def _choose(kind: Kind, section: Any, plugins: Plugins, problems: list[str]) -> 
     name = settings.pop("name", _DEFAULT_NAMES.get(kind))
     if name is None:
         there_are = ", ".join(sorted(plugins.components(kind)))
-        problems.append(f"name a {kind}: --{kind} NAME. There are: {there_are}.")
+        problems.append(f"no {kind} is chosen: give --{kind} NAME. There are: {there_are}.")
         return None
     try:
         component = plugins.component(kind, str(name))
@@ -136,8 +136,8 @@ def _settle(component: Component, values: Any, problems: list[str], plugin: str)
         if values.get("enabled") is False:
             unchecked: Any = model.model_construct
             return cast(Settings, unchecked(enabled=False))
-        leave_out = f", or leave it out: --set {where}.enabled=false."
-        found = [problem.removesuffix(".") + leave_out for problem in found]
+        switch_off = f", or switch it off: --set {where}.enabled=false."
+        found = [problem.removesuffix(".") + switch_off for problem in found]
     problems += found
     return settings
 

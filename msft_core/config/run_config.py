@@ -1,4 +1,4 @@
-"""The resolved configuration of a run, in which every setting has its value."""
+"""The resolved configuration of a run: every setting has its value."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from msft_core.types import CHOSEN_KINDS, NONE, SWITCHED_KINDS, Component, Kind,
 
 
 class Choice(BaseModel):
-    """A component that was chosen, with its settings."""
+    """A chosen component, with its settings."""
 
     name: str
     settings: Settings
@@ -34,7 +34,7 @@ class RunConfig(BaseModel):
     Args:
         plugins: modules given with ``--plugin``.
         without: plugins blocked with ``--without``.
-        callback: settings of each loaded callback; likewise ``metric`` and ``extractor``.
+        callback: settings of each loaded callback. ``metric`` and ``extractor`` are alike.
     """
 
     plugins: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class RunConfig(BaseModel):
         """The settings of a component that takes part in the run.
 
         Raises:
-            KeyError: it does not.
+            KeyError: the component does not take part.
         """
         if kind in CHOSEN_KINDS:
             choice: Choice = getattr(self, kind)
@@ -74,13 +74,16 @@ class RunConfig(BaseModel):
         return bool(enabled)
 
     def extractor_settings(self, components: Sequence[Component]) -> Settings:
-        """Those of the enabled extractor among a plugin's components; none where it has none."""
+        """Settings of the enabled extractor among a plugin's components; else empty settings."""
         names = [c.name for c in components if c.kind == "extractor"]
         enabled = [self.extractor[name] for name in names if self.enabled("extractor", name)]
         return enabled[0] if enabled else Settings()
 
     def to_mapping(self) -> dict[str, Any]:
-        """The configuration as TOML has it; resolving that again gives an equal one."""
+        """The configuration with TOML's structure. Resolving it again gives an equal configuration.
+
+        Empty sections and lists are left out.
+        """
         mapping: dict[str, Any] = {key: list(getattr(self, key)) for key in LISTS}
         for kind in CHOSEN_KINDS:
             choice: Choice = getattr(self, kind)
@@ -92,7 +95,7 @@ class RunConfig(BaseModel):
         return {key: value for key, value in mapping.items() if value not in ({}, [])}
 
     def to_toml(self) -> str:
-        """The same as text."""
+        """The configuration as TOML text."""
         return tomlkit.dumps(self.to_mapping())
 
 

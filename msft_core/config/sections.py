@@ -11,7 +11,7 @@ from msft_core.types import Settings
 
 def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
     if pair[0] > pair[1]:
-        raise ValueError("the first must not be above the second")
+        raise ValueError("the first number must not exceed the second")
     return pair
 
 
@@ -26,32 +26,35 @@ AreaRange = Annotated[
 
 
 class TrainingSettings(Settings):
-    """``training.*``: how long and in what portions."""
+    """``training.*``: number of epochs, batches, seed and stored views."""
 
     epochs: int = Field(10, ge=1, description="passes over the training images")
-    batch_size: int = Field(24, ge=1, description="images a step")
-    seed: int = Field(0, ge=0, lt=2**32, description="decides the head, the order and the views")
-    drop_remainder: bool = Field(False, description="leave out the last, smaller batch")
+    batch_size: int = Field(24, ge=1, description="images in a training step")
+    seed: int = Field(0, ge=0, lt=2**32, description="decides the new head, the order, the views")
+    drop_remainder: bool = Field(False, description="leave out the last batch if it is smaller")
     views: int = Field(
         4,
         ge=0,
-        description="views of each training image whose frozen part is computed once and stored; "
-        "0: nothing is stored, and each epoch has new views",
+        description="number of views of each training image whose features are computed once and "
+        "stored; 0: no features are stored, and each epoch has new views",
     )
 
 
 class DataSettings(Settings):
-    """``data.*``: from files to arrays."""
+    """``data.*``: how images become arrays."""
 
     pipeline: Literal["keyed", "mindspore"] = Field(
-        "keyed", description="keyed: views depend on seed, image and epoch only; mindspore: C++"
+        "keyed",
+        description="keyed: views depend only on seed, image and epoch; mindspore: in C++",
     )
-    workers: int | None = Field(None, ge=0, description="decoding threads; one a CPU by default")
+    workers: int | None = Field(
+        None, ge=0, description="decoding threads; by default one for each CPU"
+    )
     strict: bool = Field(False, description="an image that does not decode is an error")
     crop_scale: AreaRange = Field(
-        (0.7, 1.0), description="area of a training crop, as a fraction of the image's"
+        (0.7, 1.0), description="area of a training crop, as a fraction of the image's area"
     )
-    crop_ratio: Range = Field((0.75, 1.333), description="width by height of a training crop")
+    crop_ratio: Range = Field((0.75, 1.333), description="width / height of a training crop")
     flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
     augment_validation: bool = Field(
         False, description="treat validation images like training ones, as tutorial r1.6 does"
@@ -61,9 +64,11 @@ class DataSettings(Settings):
 class RuntimeSettings(Settings):
     """``runtime.*``: where and how MindSpore computes."""
 
-    device: Literal["auto", "cpu", "gpu", "ascend"] = Field("auto", description="what computes")
+    device: Literal["auto", "cpu", "gpu", "ascend"] = Field(
+        "auto", description="the device that computes"
+    )
     mode: Literal["auto", "graph", "pynative"] = Field(
-        "auto", description="auto: graph on an accelerator; on a CPU only training steps"
+        "auto", description="auto: graph on an accelerator; on a CPU only for parts it makes faster"
     )
     sink: bool = Field(
         False, description="feed whole epochs to the device at once (MindSpore's dataset sink mode)"
@@ -71,7 +76,7 @@ class RuntimeSettings(Settings):
 
 
 class CacheSettings(Settings):
-    """``cache.*``: what frozen stages gave, kept on disk between runs."""
+    """``cache.*``: the features kept on disk between runs."""
 
     limit_gb: float = Field(
         10.0, ge=0, description="greatest size of all stored features, in units of 10^9 bytes"

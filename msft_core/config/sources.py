@@ -1,4 +1,4 @@
-"""What the user gave: a TOML file, flags and ``--set key=value``, joined into one mapping."""
+"""Join the user's settings (a TOML file, flags and ``--set key=value``) into one mapping."""
 
 from __future__ import annotations
 
@@ -34,11 +34,10 @@ def read_toml(path: Path) -> dict[str, Any]:
 def parse_assignment(text: str) -> dict[str, Any]:
     """``training.batch_size=16`` as ``{"training": {"batch_size": 16}}``.
 
-    The value is read as TOML where it is TOML, and as text otherwise, so that
-    ``strategy.from=layer4`` needs no quotes.
+    A value that is not TOML is read as text, so that ``strategy.from=layer4`` needs no quotes.
 
     Raises:
-        UsageError: there is no ``=``, or nothing before it.
+        UsageError: there is no ``=``, or a part of the key is empty.
     """
     key, equals, value = text.partition("=")
     parts = [part.strip() for part in key.split(".")]
@@ -72,7 +71,7 @@ def _joined(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plugin_lists(raw: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """``plugins`` and ``without``, which must be known before anything else is checked.
+    """The lists ``plugins`` and ``without``. They are needed before anything else is checked.
 
     Those of the environment (``MSFT_PLUGINS``, ``MSFT_WITHOUT``) come first, so that the written
     configuration names every plugin that took part.

@@ -1,1 +1,1 @@
-"""From a table of encoded images to batches."""
+"""Turn a table of encoded images into batches."""

@@ -1,4 +1,4 @@
-"""What is wrong with a dataset's images, found before training. ``msft run`` and ``msft check``."""
+"""Find unusable images before training. ``msft run`` and ``msft check`` use this."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Decoder = Callable[[bytes], object]
 
 @dataclass(frozen=True)
 class Findings:
-    """Splits without the images that do not decode, and what was found.
+    """The result of ``check_splits``.
 
     Args:
-        splits: what can be trained on.
-        skipped: a line of ``skipped.jsonl`` for each image left out: split, id, path, reason.
+        splits: the splits without the skipped images.
+        skipped: a line of ``skipped.jsonl`` for each skipped image: split, id, path, reason.
         twins: pairs (train id, val id) of images with the same bytes.
         digests: for "train" and "val", the hash of each image's bytes, in the order of the split.
     """
@@ -94,7 +94,7 @@ def check_splits(
 
 @dataclass(frozen=True)
 class SkippedImage:
-    """An image that is left out, and why; ``path`` is None where there is no file."""
+    """An image that is skipped, and the reason. ``path`` is None if the image is not a file."""
 
     id: str
     path: str | None
@@ -103,11 +103,11 @@ class SkippedImage:
 
 @dataclass(frozen=True)
 class ImageCheck:
-    """What `check_images` found.
+    """The result of `check_images`.
 
     Args:
         kept: indices into the table of the images that decode, ascending.
-        skipped: the others.
+        skipped: the other images.
         digests: BLAKE2b of the bytes of each kept image, hexadecimal, in the order of ``kept``.
     """
 
@@ -125,7 +125,7 @@ def check_images(
     memory: CheckMemory | None = None,
     decode: Decoder = decode,
 ) -> ImageCheck:
-    """Decode every image of a table once, in threads, and say which cannot be used.
+    """Decode every image of a table once, in threads, and find those that cannot be used.
 
     An image that cannot be read counts as one that does not decode. Ctrl-C ends it within an
     image's time.
@@ -175,7 +175,7 @@ def check_images(
         reporter.progress("checking images", total, "images") as advance,
         ThreadPoolExecutor(max(1, workers), thread_name_prefix="msft-check") as pool,
     ):
-        # By the thousand, so that a million images do not mean a million waiting tasks.
+        # In blocks of a thousand, so that a million images do not become a million waiting tasks.
         for start in range(0, total, 1000):
             block = range(start, min(start + 1000, total))
             for index, (digest, reason) in zip(block, pool.map(examine, block), strict=True):
@@ -194,14 +194,14 @@ def duplicates_between(
 ) -> tuple[tuple[str, str], ...]:
     """Pairs (train id, val id) of images whose bytes are the same in both splits.
 
-    Such an image makes validation look better than it is. Of several copies in train the first
-    is named.
+    Such an image makes validation look better than it is. If train has several copies, the pair
+    names the first.
 
     Args:
         train: the images kept by ``train_check``, in its order.
-        train_check: its digests are used.
-        val: likewise.
-        val_check: likewise.
+        train_check: gives their digests.
+        val: the images kept by ``val_check``, in its order.
+        val_check: gives their digests.
     """
     first: dict[str, str] = {}
     for digest, image_id in zip(train_check.digests, train.ids, strict=True):

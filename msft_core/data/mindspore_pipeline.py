@@ -1,4 +1,4 @@
-"""Batches from MindSpore's C++ pipeline. Views depend on the workers and on the list of files."""
+"""Batches from MindSpore's C++ pipeline. Its views depend on the workers and the list of images."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from msft_core.types import Array, ImageTable
 
 
 class MindSporePipeline:
-    """The same recipe in MindSpore's C++ pipeline; views depend on workers and on the file list.
+    """The recipe in MindSpore's C++ pipeline. Views depend on the workers and the list of images.
 
-    Images that its decoder does not read rightly (WebP, EXIF rotation) are re-encoded by us.
+    MindSpore's decoder does not read some images correctly (WebP, EXIF rotation). msft re-encodes
+    them.
 
     Args:
         table: the images.
@@ -105,7 +106,7 @@ class MindSporePipeline:
 
 
 class _Encoded:
-    """What ``GeneratorDataset`` asks for: encoded images in a fixed order."""
+    """The source for ``GeneratorDataset``: encoded images in a fixed order."""
 
     def __init__(self, table: ImageTable, order: Array) -> None:
         self.table, self.order = table, order
@@ -120,13 +121,15 @@ class _Encoded:
 
 
 def plain(data: bytes) -> bytes:
-    """Bytes that MindSpore's own decoder reads as `decode` does.
+    """Bytes from which MindSpore's own decoder makes the same pixels as `decode`.
 
-    It ignores EXIF orientation and transparency and cannot read WebP. So an 8-bit grey or RGB
-    JPEG or PNG that is upright stays as it is; anything else is decoded and encoded as PNG. Of a
-    JPEG that stays, only the header is read, so this costs next to nothing: check images first.
+    That decoder ignores EXIF orientation and transparency and cannot read WebP. So an upright 8-bit
+    grey or RGB JPEG or PNG is returned unchanged; any other image is decoded and encoded as PNG. Of
+    an unchanged JPEG only the header is read, which costs next to nothing, so damage goes
+    unnoticed: check the images first.
 
-    Raises: ImageError where the header cannot be read, or the image has to be decoded and cannot.
+    Raises: ImageError if the header cannot be read, or an image that must be decoded does not
+    decode.
     """
     opened = open_image(data)
     kind = sniff(data)

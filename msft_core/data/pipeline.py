@@ -1,8 +1,8 @@
-"""From a table of encoded images to batches.
+"""Turn a table of encoded images into batches.
 
-``KeyedPipeline`` makes each view a function of (seed, image id, epoch) and of nothing else: the
-number of workers, the batch size and the other images change nothing. MindSpore's own pipeline
-(``mindspore_pipeline.py``) does not promise that.
+In ``KeyedPipeline`` a view is a function of (seed, image id, view number) alone. The number of
+workers, the batch size and the other images do not change it. MindSpore's own pipeline
+(``mindspore_pipeline.py``) does not guarantee that.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PREFETCHED = 2
 
 
 class Use(Enum):
-    """What batches are for. The value is its name for people."""
+    """The purpose of batches. The value is its name in messages."""
 
     TRAINING = "train"
     VALIDATION = "val"
@@ -35,18 +35,18 @@ class Use(Enum):
 
     @property
     def split(self) -> str:
-        """The split whose images these are."""
+        """The split that the images belong to."""
         return "val" if self is Use.VALIDATION else "train"
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What the network is fed with.
+    """A batch of inputs for the network.
 
     Args:
         inputs: normalised images, float32 (N, 3, size, size), or their features, (N, ...).
         labels: int32 (N,).
-        indices: int64 (N,), position of each image in its table.
+        indices: int64 (N,), index of each image in its table.
     """
 
     inputs: Array
@@ -59,14 +59,14 @@ class Recipe:
     """How a split becomes batches.
 
     Args:
-        preprocessing: the backbone's.
-        augmentation: None to treat images as evaluation does.
-        seed: of order and views.
-        batch_size: images a batch.
-        shuffle: a new order each epoch.
-        drop_remainder: leave out the last, smaller batch.
-        workers: decoding threads; 0 decodes in the caller's.
-        views: an epoch shows the view ``epoch mod views``; 0 for a new one each epoch.
+        preprocessing: the backbone's preprocessing.
+        augmentation: how training varies an image; None for the evaluation view.
+        seed: decides the order and the views.
+        batch_size: images in a batch.
+        shuffle: use a new order in each epoch.
+        drop_remainder: leave out the last batch if it is smaller.
+        workers: number of decoding threads; 0 decodes in the caller's thread.
+        views: an epoch shows the view ``epoch mod views``; 0 shows a new view in each epoch.
     """
 
     preprocessing: Preprocessing
@@ -98,14 +98,14 @@ class Pipeline(Protocol):
     """Batches of a split."""
 
     def steps(self) -> int:
-        """Batches an epoch."""
+        """Number of batches in an epoch."""
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of an epoch, counted from 1."""
 
 
 class KeyedPipeline:
-    """Decodes and augments in threads, in an order fixed beforehand.
+    """Decodes and augments images in threads, in an order that is fixed beforehand.
 
     Args:
         table: the images.
@@ -160,7 +160,7 @@ class KeyedPipeline:
         return self._labels[indices]
 
     def view_number(self, number: int) -> int:
-        """Which augmentation an epoch shows."""
+        """Number of the view that an epoch shows."""
         return number % self.recipe.views if self.recipe.views else number
 
     def view(self, index: int, number: int) -> Array:
@@ -229,7 +229,7 @@ def batch_sizes(count: int, recipe: Recipe) -> list[int]:
 
 
 def order_of(count: int, recipe: Recipe, number: int) -> Array:
-    """int64 (count,): the order of an epoch, a function of seed and epoch."""
+    """The order of the images in an epoch, int64 (count,): a function of seed and epoch."""
     if not recipe.shuffle:
         return np.arange(count)
     key = number_from(recipe.seed, "order", number)
@@ -237,5 +237,5 @@ def order_of(count: int, recipe: Recipe, number: int) -> Array:
 
 
 def number_from(*parts: object) -> int:
-    """A number that stands for the parts: a key for a random generator."""
+    """A hash of the parts as a number: the key of a random generator."""
     return int.from_bytes(hash_of(*parts), "little")

@@ -1,7 +1,7 @@
-"""What the network sees of an image: a training view, the evaluation view, normalised pixels.
+"""Turn an image into the network's input: training views, the evaluation view, normalisation.
 
-A *view* is one augmentation of one image. It depends on the seed, the image's id and the number of
-the view, and on nothing else: not on threads, not on the other images, not on earlier draws.
+A *view* is one augmentation of one image. It is a function of the seed, the image's id and the view
+number alone. It does not depend on threads, on other images or on earlier random draws.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Augmentation:
     """How training varies an image.
 
     Args:
-        scale: least and greatest part of the picture's area that a crop covers.
-        ratio: least and greatest width divided by height of a crop, before it is made square.
-        flip: probability of mirroring left and right.
+        scale: least and greatest fraction of the image's area that a crop covers.
+        ratio: least and greatest width / height of a crop, before it is resized to a square.
+        flip: probability of a horizontal flip.
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
@@ -40,7 +40,7 @@ Pixels = npt.NDArray[np.uint8]
 
 Floats = npt.NDArray[np.float32]
 
-Box = tuple[float, float, float, float]  # left, upper, right, lower; pixels of the upright picture
+Box = tuple[float, float, float, float]  # left, upper, right, lower; pixels of the upright image
 
 
 def training_view(
@@ -52,18 +52,18 @@ def training_view(
     image_id: str,
     view: int,
 ) -> Pixels:
-    """One augmentation of one image: a random crop made square, perhaps mirrored.
+    """One view of one image: a random crop, resized to a square and perhaps flipped.
 
     Args:
         data: the encoded image.
-        preprocessing: size and interpolation are used.
-        augmentation: how much it varies.
-        seed: of the run.
-        image_id: of the image.
-        view: number of the augmentation, usually the epoch.
+        preprocessing: gives size and interpolation.
+        augmentation: how much views vary.
+        seed: the run's seed.
+        image_id: the image's id.
+        view: number of the view, usually the epoch.
 
-    Returns: uint8 (size, size, 3), RGB. The same seed, id and view give the same crop.
-    Raises: ImageError where the image does not decode.
+    Returns: uint8 (size, size, 3), RGB. The same seed, id and view number give the same view.
+    Raises: ImageError if the image does not decode.
     """
     random = _random(seed, image_id, view)
     crop = _crop(data, preprocessing, lambda size: _random_box(size, augmentation, random))
@@ -73,20 +73,20 @@ def training_view(
 
 
 def evaluation_view(data: bytes, preprocessing: Preprocessing) -> Pixels:
-    """The image as evaluation and prediction see it: the middle of it, nothing random.
+    """The image as evaluation and prediction see it: a crop of the centre, without randomness.
 
-    The same as resizing the short side to ``round(size / crop_fraction)`` and cropping the
-    centre, in one step.
+    In one step it does the same as resizing the short side to ``round(size / crop_fraction)`` and
+    cropping the centre.
 
     Returns: uint8 (size, size, 3), RGB.
-    Raises: ImageError where the image does not decode.
+    Raises: ImageError if the image does not decode.
     """
     return np.asarray(_crop(data, preprocessing, lambda size: _centre_box(size, preprocessing)))
 
 
 def _random(seed: int, image_id: str, view: int) -> np.random.Generator:
-    # Philox is keyed directly, so a stream costs no entropy and no state of its own, and streams
-    # of different keys are independent.
+    # Philox takes the key directly: a stream needs no entropy and no stored state, and streams of
+    # different keys are independent.
     key = int.from_bytes(hash_of(seed, image_id, view), "little")
     return np.random.Generator(np.random.Philox(key=key))
 
@@ -106,7 +106,7 @@ def _random_box(
             left = int(random.random() * (width - w + 1))
             upper = int(random.random() * (height - h + 1))
             return left, upper, left + w, upper + h
-    # A very long picture, most likely: the middle of it, as little cut as the ratios allow.
+    # Most likely a very long image: take the largest centred crop that the ratios allow.
     ratio = min(max(width / height, augmentation.ratio[0]), augmentation.ratio[1])
     half_w, half_h = min(width, height * ratio) / 2, min(height, width / ratio) / 2
     return width / 2 - half_w, height / 2 - half_h, width / 2 + half_w, height / 2 + half_h
@@ -123,20 +123,20 @@ def _centre_box(size: tuple[int, int], preprocessing: Preprocessing) -> Box:
 def _crop(
     data: bytes, preprocessing: Preprocessing, choose: Callable[[tuple[int, int]], Box]
 ) -> Image.Image:
-    """Decode an image and resize a part of it, chosen from the upright size, to the square."""
+    """Decode an image, and resize a part of it to a square. ``choose`` gets the upright size."""
     opened = open_image(data)
     shrink = 1
     if isinstance(opened, JpegImagePlugin.JpegImageFile):
         width, height = opened.size
         box = choose((height, width) if orientation_of(opened) >= 5 else (width, height))
-        # A JPEG decoder can leave out detail: to half, a quarter or an eighth of the size. That
-        # takes a third off a 12-megapixel photograph's time. Only down to twice the size needed,
-        # so that the resize still decides the pixels, and smaller photographs are not touched.
+        # A JPEG decoder can decode at a half, a quarter or an eighth of the size. That saves a
+        # third of the time for a 12-megapixel photograph. Go no lower than twice the size needed:
+        # then the resize still decides the pixels, and smaller photographs are not affected.
         enough = 2 * preprocessing.size
         while shrink < 8 and min(box[2] - box[0], box[3] - box[1]) >= 2 * shrink * enough:
             shrink *= 2
         if shrink > 1 and opened.draft(None, (width // shrink, height // shrink)) is None:
-            shrink = 1  # it cannot be had
+            shrink = 1  # the decoder cannot reduce this image
         picture = decode_opened(opened, data)
     else:
         picture = decode_opened(opened, data)
@@ -153,7 +153,7 @@ def normalise(pixels: Pixels, preprocessing: Preprocessing) -> Floats:
 
     Args:
         pixels: uint8 (N, H, W, 3), RGB.
-        preprocessing: mean and std are used.
+        preprocessing: gives mean and std.
 
     Returns: float32 (N, 3, H, W), C-contiguous.
     """
@@ -171,7 +171,7 @@ def denormalise(images: Floats, preprocessing: Preprocessing) -> Pixels:
 
     Args:
         images: float32 (N, 3, H, W).
-        preprocessing: mean and std are used.
+        preprocessing: gives mean and std.
 
     Returns: uint8 (N, H, W, 3), RGB.
     """
@@ -184,6 +184,6 @@ def denormalise(images: Floats, preprocessing: Preprocessing) -> Pixels:
 def _affine(
     preprocessing: Preprocessing,
 ) -> tuple[Floats, Floats]:
-    """Scale and shift, float32 (3,), so that normalising is ``pixels * scale - shift``."""
+    """Scale and shift, float32 (3,): normalising is ``pixels * scale - shift``."""
     mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
     return (1 / (255 * std)).astype(np.float32), (mean / std).astype(np.float32)

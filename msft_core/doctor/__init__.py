@@ -1,7 +1,7 @@
-"""What ``msft doctor`` looks at: what was found, whether it is right, and what to do if it is not.
+"""The checks of ``msft doctor``. A finding says what was found, if it is right, and what to do.
 
-A file for each subject. Importing this imports neither MindSpore nor NumPy; MindSpore runs in
-another process (``probe.py``).
+There is one file for each subject. Importing this package imports neither MindSpore nor NumPy.
+MindSpore runs in another process (``probe.py``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def checks(
     offline: bool = False,
     run_probe: probe.Prober = probe.run_probe,
 ) -> list[Check]:
-    """Everything to look at, in the order of the output. Nothing is done before it is asked.
+    """All checks in the order of the output. A check runs only when its findings are asked for.
 
     Args:
         modules: as with ``--plugin``.

@@ -1,4 +1,4 @@
-"""The cache folder, and whether the disks have room."""
+"""Check the cache folder, and the free space on the disks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from msft_core.files import size_text
 from msft_core.system.cache_folder import cache_dir
 
 LOW_BYTES, TOO_LOW_BYTES = 5e9, 0.5e9
-"""Free space below which a disk is worth a note, and a problem."""
+"""Free space below which a disk gives a note, and a problem."""
 
 
 def check_cache_folder() -> Iterator[Finding]:
@@ -25,7 +25,7 @@ def check_cache_folder() -> Iterator[Finding]:
     folder = cache_dir()
     chosen = " (MSFT_CACHE)" if os.environ.get("MSFT_CACHE") else ""
     try:
-        # Where it is not there yet, a run makes it.
+        # If the folder does not exist yet, a run creates it.
         with tempfile.TemporaryFile(dir=_existing(folder)):
             pass
     except OSError as error:
@@ -37,7 +37,7 @@ def check_cache_folder() -> Iterator[Finding]:
 
 
 def check_cache_size() -> Iterator[Finding]:
-    """What the cache holds, and what killed runs left there."""
+    """The size of the cache, and the files that killed runs left there."""
     from msft_core.features.space import LEFTOVER_SECONDS
 
     folder = cache_dir()
@@ -53,7 +53,7 @@ def check_cache_size() -> Iterator[Finding]:
     yield Finding(
         "features",
         "ok",
-        f"{size_text(features)}; runs keep it below {size_text(limit)} (cache.limit_gb)",
+        f"{size_text(features)}; runs keep this below {size_text(limit)} (cache.limit_gb)",
         value={"bytes": features, "limit_bytes": round(limit)},
     )
     yield Finding("downloads", "ok", size_text(downloads), value={"bytes": downloads})
@@ -63,14 +63,14 @@ def check_cache_size() -> Iterator[Finding]:
         yield Finding(
             "unfinished",
             "note",
-            f"{len(leftovers)} unfinished files of runs that were killed, {size_text(size)}",
-            f"delete them, such as {min(leftovers)}",
+            f"{len(leftovers)} unfinished files left by killed runs, {size_text(size)}",
+            f"delete them, for example {min(leftovers)}",
             {"files": len(leftovers), "bytes": size},
         )
 
 
 def _files_below(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """What vanishes meanwhile, or cannot be read, is not there."""
+    """All files below a folder. Files that vanish meanwhile or cannot be read are left out."""
     for parent, _, names in os.walk(folder):
         for path in (Path(parent, name) for name in names):
             try:
@@ -80,18 +80,18 @@ def _files_below(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def _is_unfinished(part: str, path: Path) -> bool:
-    """As the store and pooch name what they are writing."""
+    """Whether a file has a name that the store or pooch gives to an unfinished file."""
     if part == "features":
         return path.name.startswith(".") and path.suffix == ".tmp"
     return part == "downloads" and re.fullmatch(r"tmp\w+", path.name) is not None
 
 
 def check_disk(name: str, folder: Path) -> Iterator[Finding]:
-    """How much is free on the disk of a folder.
+    """The free space on the disk of a folder.
 
     Args:
         name: ``cache`` or ``working directory``.
-        folder: need not be there yet.
+        folder: need not exist yet.
     """
     free = shutil.disk_usage(_existing(folder)).free
     found, value = f"{size_text(free)} free for {folder}", {"free_bytes": free}
@@ -99,10 +99,10 @@ def check_disk(name: str, folder: Path) -> Iterator[Finding]:
         yield Finding(name, "ok", found, value=value)
         return
     needs = {
-        "cache": "downloads and stored features go there: set MSFT_CACHE to a folder on a larger "
-        "disk, or see msft cache clear",
-        "working directory": "a run's two checkpoints go there, 0.2 GB of a ResNet-50: make room, "
-        "or run with --out on a larger disk",
+        "cache": "msft keeps downloads and features there: set MSFT_CACHE to a folder on a larger "
+        "disk, or remove features with msft cache clear",
+        "working directory": "a run writes two checkpoints there (0.2 GB for a ResNet-50): free "
+        "some space, or run with --out on a larger disk",
     }
     yield Finding(name, "problem" if free < TOO_LOW_BYTES else "note", found, needs[name], value)
 

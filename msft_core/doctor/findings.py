@@ -1,4 +1,4 @@
-"""What a check is and what it gives."""
+"""A check, and its findings."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Status = Literal["ok", "note", "problem"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found.
+    """One result of a check.
 
     Args:
-        name: of what was looked at.
-        status: ``problem`` is what keeps msft from working as it should, ``note`` is worth knowing.
+        name: the thing that was checked.
+        status: ``problem`` keeps msft from working as it should; ``note`` is good to know.
         found: one line.
         advice: what to do about it, one line.
         value: the measured numbers.
@@ -33,13 +33,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing to look at.
+    """One check.
 
     Args:
-        subject: the section it belongs to.
-        name: what its failure is listed under.
-        find: looks.
-        doing: what the user reads meanwhile, where it takes its time.
+        subject: the section of the output that it belongs to.
+        name: the name of the finding if the check itself fails.
+        find: runs the check.
+        doing: text for the user while a slow check runs.
     """
 
     subject: str
@@ -48,10 +48,10 @@ class Check:
     doing: str = ""
 
     def findings(self, *, verbose: bool = False) -> list[Finding]:
-        """What it finds; that it fails is a finding too.
+        """Run the check, and return its findings. If the check fails, that is a finding too.
 
         Args:
-            verbose: print the traceback of a check that fails on standard error.
+            verbose: print the traceback of a failed check on standard error.
         """
         found: list[Finding] = []
         try:
@@ -61,5 +61,5 @@ class Check:
             if verbose:
                 traceback.print_exc()
             broken = f"this check failed: {first_line(error)}"
-            found.append(Finding(self.name, "problem", broken, "--verbose shows where"))
+            found.append(Finding(self.name, "problem", broken, "add --verbose to see where"))
         return found

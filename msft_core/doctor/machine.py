@@ -1,4 +1,4 @@
-"""The device, the CPUs and the memory, and what a container may use of them."""
+"""Check the device, the CPUs and the memory, and a container's limits on them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from msft_core.doctor.probe import NOT_IMPORTED
 from msft_core.files import size_text
 
 LOW_MEMORY_BYTES = 4e9
-"""Free memory below which a run with the default settings may end for want of it."""
+"""Free memory below which a run with the default settings may run out of memory."""
 
 
 def check_device(probed: Mapping[str, Any]) -> Iterator[Finding]:
-    """What a run computes on here."""
+    """The device that a run uses here."""
     if "device" in probed:
         yield Finding("auto", "ok", f"a run here computes on {probed['device']}")
     elif "device_error" in probed:
@@ -64,17 +64,17 @@ def check_memory(limit: int | None) -> Iterator[Finding]:
         yield Finding("memory", "ok", found, value=value)
     else:
         advice = (
-            "finetuning a ResNet-50 with a batch of 24 takes 3.7 GB: end other programs, or run "
+            "finetuning a ResNet-50 with batch size 24 takes 3.7 GB: close other programs, or run "
             "with a smaller --batch-size"
         )
         yield Finding("memory", "note", found, advice, value)
 
 
 def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """How many CPUs a container may use at a time; None where there is no limit.
+    """How many CPUs a container may use at a time; None if there is no limit.
 
     Args:
-        root: of Linux's control groups, version 1 or 2.
+        root: root folder of Linux's control groups, version 1 or 2.
     """
     limit = _read(root / "cpu.max").split()  # version 2
     if not limit:
@@ -84,7 +84,7 @@ def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
 
 
 def memory_limit(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Bytes that a container may use; None where there is no limit. ``root``: as above."""
+    """Memory that a container may use, bytes; None if there is no limit. ``root``: as above."""
     text = _read(root / "memory.max") or _read(root / "memory/memory.limit_in_bytes")
     return int(text) if text.strip().isdigit() else None
 

@@ -1,4 +1,4 @@
-"""Whether what the plugins download can be reached."""
+"""Check whether the URLs that plugins download from can be reached."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ URLS_AT_ONCE = 32
 """How many URLs are asked for at the same time."""
 
 URLS_ON_A_HOST = 8
-"""How many URLs of one host are asked for: a plugin may list hundreds of networks."""
+"""How many URLs of one host are asked for, since a plugin may list hundreds of networks."""
 
 
 def check_network(loaded: Loaded) -> Iterator[Finding]:
@@ -30,7 +30,7 @@ def check_network(loaded: Loaded) -> Iterator[Finding]:
     from msft_core.downloads import cached_path
 
     if loaded.plugins is None:
-        yield Finding("urls", "note", "not asked for: the plugins are not known", "see plugins")
+        yield Finding("urls", "note", "not checked: the plugins could not be loaded", "see plugins")
         return
     users: dict[str, list[Component]] = {}
     for component in loaded.components:
@@ -38,13 +38,13 @@ def check_network(loaded: Loaded) -> Iterator[Finding]:
             if url.startswith(("http://", "https://")):
                 users.setdefault(url, []).append(component)
     if not users:
-        yield Finding("urls", "ok", "no plugin downloads anything")
+        yield Finding("urls", "ok", "no plugin lists a URL")
         return
     context = Context(0, cache_dir(), PlainReporter(quiet=True))
     users, left_out = _few_on_each_host(users)
     answers = ask_all(list(users))
     for host, count in left_out.items():
-        yield Finding(host, "ok", f"{count} more URLs there are not asked for, being so many")
+        yield Finding(host, "ok", f"{count} more URLs of this host are not checked")
     for url in sorted(users, key=lambda url: urlsplit(url).netloc):
         reason, seconds = answers[url]
         value = {
@@ -54,7 +54,7 @@ def check_network(loaded: Loaded) -> Iterator[Finding]:
         if not reason:
             yield Finding(url, "ok", "can be downloaded", value=value)
         elif cached_path(url, context).is_file():
-            yield Finding(url, "ok", f"{reason}, but it is in the cache already", value=value)
+            yield Finding(url, "ok", f"{reason}, but the cache already has the file", value=value)
         else:
             yield Finding(url, "note", reason, _what_helps(users[url]), value)
 
@@ -62,7 +62,7 @@ def check_network(loaded: Loaded) -> Iterator[Finding]:
 def _few_on_each_host(
     users: Mapping[str, list[Component]],
 ) -> tuple[dict[str, list[Component]], dict[str, int]]:
-    """The first URLs of each host, and how many are left out: one answers much as the others do."""
+    """The first URLs of each host, and the number of the others, which mostly behave alike."""
     kept: dict[str, list[Component]] = {}
     hosts: Counter[str] = Counter()
     for url, components in users.items():
@@ -115,6 +115,6 @@ def _what_helps(users: Sequence[Component]) -> str:
     giving = sorted({options[c.kind] for c in users if c.kind in options})
     by_hand = f"download it elsewhere and give {' or '.join(giving)}" if giving else "try later"
     return (
-        f"{by_hand}; behind a proxy set HTTPS_PROXY; training from a folder with weights from a "
-        "file needs no network"
+        f"{by_hand}; behind a proxy set HTTPS_PROXY; a run with images in a folder and weights in "
+        "a file needs no network"
     )

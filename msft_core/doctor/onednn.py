@@ -1,4 +1,4 @@
-"""Whether a convolution is as fast as oneDNN's fast kernels make it."""
+"""Check whether a convolution has the speed of oneDNN's fast kernels."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from msft_core.doctor.versions import bounds_text, requirement_of
 from msft_core.system.onednn import VARIABLE
 
 SLOW_BELOW = 0.03
-"""A convolution that reaches less of a matrix product's speed than this is a problem. On 2 cores
-of an AMD EPYC it reaches 0.31 to 0.38 on oneDNN's fast kernels (AVX, AVX2), 0.003 to 0.004 on its
-reference kernel: this is the geometric mean."""
+"""A convolution is a problem if its speed is below this fraction of a matrix product's speed. On 2
+cores of an AMD EPYC the fraction is 0.31 to 0.38 with oneDNN's fast kernels (AVX, AVX2), and 0.003
+to 0.004 with its reference kernel. The limit is the geometric mean of the two."""
 
 FASTER = 1.5
-"""A user's own ONEDNN_MAX_CPU_ISA is told where a convolution is so much faster without it."""
+"""If a convolution is this many times faster without the user's ONEDNN_MAX_CPU_ISA, say so."""
 
 
 def check_convolution(probed: Mapping[str, Any], run_probe: probe.Prober) -> Iterator[Finding]:
@@ -34,7 +34,7 @@ def check_convolution(probed: Mapping[str, Any], run_probe: probe.Prober) -> Ite
         yield Finding(name, "problem", f"not measured: {probe.NOT_IMPORTED}", "see versions")
         return
     if "device" not in probed:
-        yield Finding(name, "problem", "not measured: there is no device", "see device")
+        yield Finding(name, "problem", "not measured: the device cannot be used", "see device")
         return
     if probed["device"] != "cpu":
         yield Finding(name, "ok", f"not measured: a run here computes on {probed['device']}")
@@ -53,7 +53,7 @@ def check_convolution(probed: Mapping[str, Any], run_probe: probe.Prober) -> Ite
         value["gflops_without_own"] = unset.convolution
     set_to = f"{VARIABLE}={own}, set by you" if own is not None else str(probed["said"])
     set_to = f" ({set_to.rstrip('.')})" if set_to else ""
-    found = f"{measured}; {SLOW_BELOW:.0%} and more is right"
+    found = f"{measured}; {SLOW_BELOW:.0%} or more is normal"
     if "failed" in probed:
         found = f"{measured}: {probed['failed']}"
     if unset and (unset.convolution or 0) > FASTER * (measured.convolution or 0):
@@ -74,7 +74,7 @@ def check_convolution(probed: Mapping[str, Any], run_probe: probe.Prober) -> Ite
 
 @dataclass(frozen=True)
 class _Speed:
-    """GFLOP/s of a convolution and of a matrix product; None where there is no result."""
+    """GFLOP/s of a convolution and of a matrix product; None if there is no result."""
 
     convolution: float | None
     product: float | None
@@ -96,7 +96,7 @@ class _Speed:
 
     def __str__(self) -> str:
         if self.convolution is None or self.product is None or self.fraction is None:
-            return "no result of a 3x3 convolution"
+            return "a 3x3 convolution gave no result"
         return (
             f"{self.convolution:.3g} GFLOP/s in a 3x3 convolution, {self.fraction:.1%} of the "
             f"{self.product:.3g} in a matrix product"
@@ -109,6 +109,6 @@ def _what_helps_oneDNN(probed: Mapping[str, Any], *, slow: bool) -> str:
         return f"set {VARIABLE}=AVX2 in the environment and run msft doctor again"
     bounds = bounds_text(requirement_of("mindspore").specifier)
     return (
-        "if nothing else keeps the CPUs busy, install another MindSpore "
+        "if no other program uses the CPUs, install another MindSpore "
         f"{bounds} than {probed['mindspore']}"
     )

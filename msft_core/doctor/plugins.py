@@ -1,4 +1,4 @@
-"""Whether the plugins can be loaded, and whether what they offer can be chosen."""
+"""Check whether the plugins can be loaded, and whether their components can be chosen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from msft_core.types import Component
 
 @dataclass(frozen=True)
 class Loaded:
-    """The plugins that could be loaded, and what is wrong with those that were asked for."""
+    """The plugins that could be loaded, and the errors of the given plugins that could not."""
 
     plugins: Plugins | None
     refused: Sequence[PluginError]
@@ -22,13 +22,13 @@ class Loaded:
 
     @property
     def components(self) -> list[Component]:
-        """Of all plugins that could be loaded."""
+        """The components of all plugins that could be loaded."""
         infos = self.plugins.infos if self.plugins else []
         return [component for info in infos for component in info.components]
 
 
 def load(modules: Sequence[str], without: Sequence[str]) -> Loaded:
-    """Load all that can be loaded, leaving out each given plugin that is broken."""
+    """Load all plugins that can be loaded. Given plugins that are broken are left out."""
     refused: list[PluginError] = []
     while True:
         left_out = [*without, *(error.plugin for error in refused)]
@@ -37,18 +37,18 @@ def load(modules: Sequence[str], without: Sequence[str]) -> Loaded:
         except PluginError as error:
             refused.append(error)
         except UsageError as error:
-            # The second of two given plugins of one name cannot be left out by its name.
+            # Of two given plugins with one name, the second cannot be left out by its name.
             return Loaded(None, refused, "" if refused else str(error))
 
 
 def check_plugins(loaded: Loaded) -> Iterator[Finding]:
-    """How each plugin was loaded, and whether a name has two owners."""
+    """Whether each plugin could be loaded, and whether a component has two owners."""
     for error in loaded.refused:
-        advice = "mend it, or leave out the --plugin (or MSFT_PLUGINS) that names it"
+        advice = "fix it, or remove the --plugin (or MSFT_PLUGINS) that names it"
         hook = f"hook {error.hook}: " if error.hook else ""
         yield Finding(error.plugin, "problem", f"broken: {hook}{error.message}", advice)
     if loaded.misnamed:
-        advice = "msft plugins lists the names; MSFT_WITHOUT counts too"
+        advice = "msft plugins lists the names; look at MSFT_WITHOUT too"
         yield Finding("--without", "problem", loaded.misnamed, advice)
     if loaded.plugins is None:
         return
@@ -57,7 +57,7 @@ def check_plugins(loaded: Loaded) -> Iterator[Finding]:
     blocked = [i.name for i in infos if i.status == "blocked" and i.name not in refused]
     count = sum(len(info.components) for info in usable)
     found = f"{len(usable)} plugins with {count} components"
-    found += f"; left out: {', '.join(blocked)}" if blocked else ""
+    found += f"; blocked: {', '.join(blocked)}" if blocked else ""
     seconds = round(sum(info.seconds for info in infos), 3)
     value = {"plugins": len(usable), "components": count, "seconds": seconds}
     yield Finding("loaded", "ok", found, value=value)
@@ -66,7 +66,7 @@ def check_plugins(loaded: Loaded) -> Iterator[Finding]:
             found = f"broken ({info.origin}): {info.problem}"
             yield Finding(info.name, "problem", found, _what_helps(info))
         for warning in info.warnings:
-            advice = f"tell its authors, or leave it out: --without {info.name}"
+            advice = f"tell its authors, or block it: --without {info.name}"
             yield Finding(info.name, "note", warning, advice, {"seconds": round(info.seconds, 3)})
     for component in loaded.components:
         try:
@@ -78,7 +78,7 @@ def check_plugins(loaded: Loaded) -> Iterator[Finding]:
 
 def _what_helps(info: PluginInfo) -> str:
     package = info.origin.split()[0]
-    # The second of two installed plugins of one name has its entry point in its name.
+    # Of two installed plugins with one name, the second has its entry point in its name.
     if " " in info.name:
         return f"uninstall one of the two: pip uninstall {package}"
     without = f"leave it out: --without {info.name}"

@@ -1,4 +1,4 @@
-"""MindSpore, in another process: there it is imported, and its speed is measured."""
+"""Import MindSpore in another process, and measure its speed there."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ PROBE_SECONDS = 60.0
 """How long MindSpore may take to be imported and to compute a few convolutions."""
 
 CHILD = "import sys; sys.path[:] = sys.argv[1:]; from msft_core.doctor.probe import probe; probe()"
-"""What the other process runs, with this one's module path."""
+"""The code that the other process runs. Its arguments are this process's module path."""
 
 WORK = 2 * 8 * 56 * 56 * 64 * 64 * 9
 """Floating-point operations of the convolution: 3x3, 64 to 64 channels, on 8x56x56."""
 
 SIDE = round((WORK / 2) ** (1 / 3))
-"""Of the two square matrices whose product is as much work."""
+"""Side of two square matrices whose product needs the same number of operations."""
 
 NOT_IMPORTED = "MindSpore cannot be imported here"
 
@@ -49,7 +49,7 @@ def run_probe(
         code: what the other process runs; its arguments are this one's module path.
         seconds: how long it may take.
 
-    Returns: what ``probe`` told, and ``failed`` where it did not come to its end.
+    Returns: the values that ``probe`` printed, and ``failed`` if it did not finish.
     """
     environment = {key: text for key, text in os.environ.items() if key != without}
     command = [sys.executable, "-c", code, *sys.path]
@@ -72,20 +72,20 @@ def run_probe(
         failed = f"the process did not come to an end within {seconds:.0f} s"
     found: dict[str, Any] = {"failed": failed} if failed else {}
     for line in told.decode("utf-8", "replace").splitlines():
-        # A line may be cut where the process was stopped.
+        # The last line may be cut off if the process was stopped.
         if line.startswith("{") and line.endswith("}"):
             found.update(json.loads(line))
     return found
 
 
 def probe() -> None:
-    """What the other process does. Prints JSON objects, one a line, as soon as each is known.
+    """Runs in the other process. Prints each result at once, as a line with a JSON object.
 
-    ``mindspore`` is its version, ``device`` what a run would compute on, ``said`` what a run would
-    say of that; ``product`` and ``convolution`` are seconds of each call on a CPU.
-    ``import_error`` and ``device_error`` say why it ends early.
+    ``mindspore`` is the version. ``device`` is the device that a run would use, and ``said`` the
+    message of a run about it. ``product`` and ``convolution`` are the seconds of each call on a
+    CPU. ``import_error`` and ``device_error`` say why the process ends early.
     """
-    # What MindSpore prints goes to standard error.
+    # MindSpore's own output goes to standard error.
     told = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
@@ -124,7 +124,7 @@ def call_times(
 ) -> Iterator[list[float]]:
     """Seconds of each call up to now; a few calls, fewer where they are slow.
 
-    The first call also prepares, so it is left out as soon as there is another.
+    The first call also does preparations, so it is left out as soon as there is a second one.
     """
     started = clock()
     times: list[float] = []
@@ -136,7 +136,7 @@ def call_times(
 
 
 def why_not_imported(probed: Mapping[str, Any]) -> str:
-    """The reason that the other process gave; empty where it imported MindSpore."""
+    """Why the other process could not import MindSpore; empty if it could."""
     if "mindspore" in probed:
         return ""
-    return str(probed.get("import_error") or probed.get("failed") or "it said nothing")
+    return str(probed.get("import_error") or probed.get("failed") or "the process printed nothing")

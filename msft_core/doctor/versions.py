@@ -1,4 +1,4 @@
-"""Whether Python and the packages have the versions that msft's own metadata asks for."""
+"""Check whether Python and the packages have the versions that msft's metadata asks for."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ _WHY = {"numpy": "MindSpore 2.10 prints tracebacks with NumPy 2"}
 
 
 def check_python() -> Iterator[Finding]:
-    """This Python."""
+    """The version of this Python."""
     version = platform.python_version()
     supported = SpecifierSet(importlib.metadata.metadata("msft")["Requires-Python"] or "")
     bounds = bounds_text(supported)
-    # A Python built from a checkout is a "3.12.1+".
+    # A Python built from a checkout has a version such as "3.12.1+".
     right = _is_within(version.rstrip("+"), supported)
     yield Finding(
         "python",
         "ok" if right else "problem",
         f"{version} (supported: {bounds})",
-        "" if right else f"make an environment with a Python {bounds}",
+        "" if right else f"create an environment with a Python {bounds}",
     )
 
 
 def check_msft() -> Iterator[Finding]:
-    """Never wrong: what a report of a fault has to name."""
+    """The version of msft, which a bug report should name. Always ``ok``."""
     version = importlib.metadata.version("msft")
     yield Finding("msft", "ok", f"{version}, plugin API {compat.API_VERSION}")
 
 
 def check_packages() -> Iterator[Finding]:
-    """All that msft needs but MindSpore, and OpenVINO."""
+    """All packages that msft needs except MindSpore, and OpenVINO."""
     for requirement in _requirements():
         if requirement.name != "mindspore":
             yield _check_package(requirement)
@@ -49,7 +49,7 @@ def check_packages() -> Iterator[Finding]:
 
 
 def check_mindspore(probed: Mapping[str, Any]) -> Iterator[Finding]:
-    """Its version, and whether it can be imported."""
+    """MindSpore's version, and whether it can be imported."""
     requirement = requirement_of("mindspore")
     finding = _check_package(requirement)
     if finding.status == "ok" and (reason := why_not_imported(probed)):
@@ -64,17 +64,17 @@ def check_mindspore(probed: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def requirement_of(package: str) -> Requirement:
-    """What msft needs of a package."""
+    """msft's requirement for a package."""
     return next(r for r in _requirements() if r.name == package)
 
 
 def bounds_text(bounds: SpecifierSet) -> str:
-    """The lower bound first, as one says it: ``>=2.10,<2.11``."""
+    """The bounds as text, with the lower one first: ``>=2.10,<2.11``."""
     return ",".join(sorted(map(str, bounds), reverse=True))
 
 
 def _requirements(extra: str = "") -> list[Requirement]:
-    """What msft needs in any case, or what an extra adds to that."""
+    """The packages that msft always needs, or those that an extra adds."""
 
     def applies(requirement: Requirement, extra: str) -> bool:
         marker = requirement.marker
@@ -94,7 +94,7 @@ def _check_package(requirement: Requirement, extra: str = "") -> Finding:
         version = importlib.metadata.version(name) or ""
     except importlib.metadata.PackageNotFoundError:
         if extra:
-            return Finding(name, "ok", f"not installed; it is optional, and comes with {pip}")
+            return Finding(name, "ok", f"not installed; it is optional: {pip}")
         return Finding(name, "problem", "not installed", pip)
     if _is_within(version, requirement.specifier):
         return Finding(name, "ok", f"{version} (supported: {bounds})")
@@ -104,11 +104,11 @@ def _check_package(requirement: Requirement, extra: str = "") -> Finding:
 
 
 def _is_within(version: str, bounds: SpecifierSet) -> bool:
-    """What follows the numbers does not count: a 2.10.0rc1 is taken for a 2.10.0."""
+    """Whether a version is within the bounds. Suffixes do not count: 2.10.0rc1 is like 2.10.0."""
     try:
         return bounds.contains(Version(version).base_version)
     except InvalidVersion:
-        return False  # such as that of a package whose metadata is damaged
+        return False  # for example if the package's metadata is damaged
 
 
 def _pip(requirement: Requirement) -> str:

@@ -1,1 +1,1 @@
-"""One verb a file, each readable from top to bottom."""
+"""One file for each command, such as ``run``. Each file can be read from top to bottom."""

@@ -1,4 +1,4 @@
-"""How a run asks the plugins for its components, and the strategy for what trains."""
+"""Ask the plugins for a run's components, and the strategy for the parameters that train."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class Asker:
-    """Asks the plugins, and says where one overrides the owner of a component."""
+    """Asks the plugins for components. Reports a plugin that overrides a component's owner."""
 
     def __init__(self, plugins: Plugins, config: RunConfig, reporter: Reporter) -> None:
         self.plugins, self._config, self._reporter = plugins, config, reporter
         self.overrides: dict[str, str] = {}
 
     def ask(self, hook: str, kind: Kind, **arguments: Any) -> tuple[Any, str]:
-        """The hook's result, and the plugin it came from."""
+        """Call a hook. Return its result and the name of the plugin that gave it."""
         choice = getattr(self._config, kind)
         result, plugin, overrides = self.plugins.ask(
             hook, kind, choice.name, settings=choice.settings, **arguments
@@ -35,7 +35,7 @@ class Asker:
     def extractor(self, context: Context, device: str) -> AskExtractor | None:
         """What asks the plugins for another engine for a frozen prefix.
 
-        Returns: None where no plugin has one that is enabled.
+        Returns: the function, or None where no plugin has an enabled extractor.
         """
         from msft_core.features.prefix import AUTO_FROM, Engine
 
@@ -72,7 +72,7 @@ class Asker:
 
 
 class Strategy:
-    """Asks before each epoch what trains, and tells the trainer where that has changed."""
+    """Asks the strategy before each epoch which parameters train. Tells the trainer of changes."""
 
     def __init__(
         self, asker: Asker, trainer: Trainer, steps: int, config: RunConfig, reporter: Reporter
@@ -81,7 +81,7 @@ class Strategy:
         self._config, self._reporter = config, reporter
 
     def select(self, epoch: int) -> bool:
-        """Ask, and make the training step anew where the result is a new one; say whether."""
+        """Ask the strategy. If its result is new, rebuild the training step and return True."""
         from msft_core.training.step import describe
 
         state = self._trainer.state
@@ -96,7 +96,7 @@ class Strategy:
         optimizer, epochs = trainable.optimizer, self._config.training.epochs
         if optimizer.warmup_epochs > epochs:
             self._reporter.warning(
-                f"the learning rate rises over {optimizer.warmup_epochs:g} epochs and the run has "
-                f"{epochs}, so it never reaches {optimizer.learning_rate:g}."
+                f"the warm-up of {optimizer.warmup_epochs:g} epochs is longer than the run of "
+                f"{epochs}: the learning rate never reaches {optimizer.learning_rate:g}."
             )
         return True

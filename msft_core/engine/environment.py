@@ -1,4 +1,4 @@
-"""What a run's figures and its stored features depend on besides the configuration."""
+"""Facts that decide a run's metrics and stored features, apart from the configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from msft_core.types import DatasetSplits
 def features_depend_on(
     config: RunConfig, device: Runtime, asker: Asker, trainer: Trainer
 ) -> dict[str, Any]:
-    """What features depend on, besides the stages, their weights and the extractor."""
+    """Facts that decide the features, apart from the stages, their weights and the extractor."""
     of_plugin = {i.name: i.version for i in asker.plugins.infos}
     decide = ("msft", "mindspore", "pillow")
     return {

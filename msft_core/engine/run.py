@@ -1,4 +1,4 @@
-"""A run from top to bottom, in ten steps. It knows their order, and no plugin."""
+"""A run from top to bottom, in ten steps. This module knows their order, but no plugin."""
 
 from __future__ import annotations
 
@@ -49,22 +49,22 @@ def run(
     """Train a classifier.
 
     Args:
-        config: a mapping as a configuration file has it, a path to such a file, or the resolved
-            configuration of another run.
-        plugins: objects or classes with hooks; they are asked before the plugins that own the
-            components, so one hook of three lines replaces a dataset.
+        config: a mapping with the structure of a configuration file, a path to such a file, or
+            the resolved configuration of another run.
+        plugins: plugin objects or classes. msft asks them before the plugins that own the
+            components, so one hook of three lines can replace a dataset.
         out: the run folder; by default a new one under ``runs/``.
-        reporter: where lines and progress go; by default the console.
-        observers: see every call of a plugin's hook.
+        reporter: receives lines and progress; by default the console.
+        observers: notified of every hook call.
 
     Returns:
         How the run ended.
 
     Raises:
-        MsftError: with a message for the user; its ``report`` is None where the run was refused
+        MsftError: its message is for the user. Its ``report`` is None if msft refused the run
             before it began.
-        KeyboardInterrupt: on Ctrl-C, after ``on_run_end``; before the run began, with no argument,
-            after that with the ``RunReport``.
+        KeyboardInterrupt: on Ctrl-C. If the run has begun, it is raised after ``on_run_end``, with
+            the ``RunReport`` as its argument. Otherwise it has no argument.
     """
     interrupts = Interrupts()
     with interrupts.caught():
@@ -89,7 +89,7 @@ def _run(
         )
         always.enter_context(loaded.named_by_package())
 
-        # 3, 4: every setting checked, the three components resolved by name.
+        # 3, 4: check every setting; resolve the three components by name.
         settled = configuration.resolve(raw, loaded)
         _say_plugins(loaded, reporter)
         asker = Asker(loaded, settled, reporter)
@@ -106,14 +106,14 @@ def _run(
             interrupts.install()
         workers = clamp_workers(settled.data.workers, reporter)
 
-        # 7: the dataset, every image of it checked.
+        # 7: the dataset; check every image.
         context = Context(settled.training.seed, cache_dir(), reporter)
         splits, owner = asker.ask("build_dataset", "dataset", context=context)
         found = _checked(splits, owner, settled, workers, reporter)
         splits = found.splits
         _introduce(splits, reporter)
 
-        # 8: the backbone with its weights and a new head, and what trains at first.
+        # 8: the backbone with its weights and a new head; the parameters that train in epoch 1.
         import mindspore
 
         from msft_core.data.pipeline import Use
@@ -159,7 +159,7 @@ def _run(
         if_refused.callback(feed.close)
         trainer.try_out(feed.example())
 
-        # The run begins: all of the above stands in its folder, which takes its name.
+        # The run begins: write the facts of all steps above; give the folder its final name.
         folder.write_text("config.toml", settled.to_toml())
         about = environment(settled, device, asker, splits, trainer)
         folder.write_json("environment.json", {**about, "features": feed.engine})
@@ -184,7 +184,7 @@ def _run(
 
 
 def _train_to_the_end(run: LiveRun, strategy: Strategy, interrupts: Interrupts) -> RunReport:
-    """Steps 9 and 10, whatever happens in between."""
+    """Steps 9 and 10. Step 10 is done even if step 9 fails or is interrupted."""
     error: BaseException | None = None
     try:
         run.call("on_run_start")
@@ -295,7 +295,7 @@ def _default_folder(config: RunConfig) -> Path:
 def _checked(
     splits: DatasetSplits, plugin: str, config: RunConfig, workers: int, reporter: Reporter
 ) -> Findings:
-    """Leave out what does not decode, unless that is to be an error, and say so."""
+    """Skip images that do not decode, and report them. With ``data.strict`` raise instead."""
     from msft_core.data.checking import check_splits
 
     found = check_splits(
@@ -306,17 +306,17 @@ def _checked(
         if config.data.strict:
             raise DataError(
                 f"{len(found.skipped)} images do not decode, the first is {first}. "
-                "Remove them, or leave them out with --set data.strict=false."
+                "Remove them, or let msft skip them with --set data.strict=false."
             )
         reporter.warning(
-            f"{len(found.skipped)} images do not decode and are left out ({first}); "
-            "skipped.jsonl lists them."
+            f"{len(found.skipped)} images do not decode and are skipped, the first is {first}. "
+            "skipped.jsonl lists all of them."
         )
     if found.twins:
         of_train, of_val = found.twins[0]
         reporter.warning(
-            f"{len(found.twins)} validation images are training images too ({of_val} is "
-            f"{of_train}): the accuracy will look better than it is."
+            f"{len(found.twins)} validation images are also training images, the first is {of_val} "
+            f"(same bytes as {of_train}): the accuracy will look better than it is."
         )
     return found
 
@@ -349,12 +349,12 @@ def _pipelines(
             images = len(getattr(splits, name).ids)
             if images < training.batch_size:
                 raise DataError(
-                    f"a batch of {training.batch_size} is above the {images} images of {name}, and "
-                    "training.drop_remainder leaves none: choose a smaller --batch-size."
+                    f"batch size {training.batch_size} exceeds the {images} images of {name}, so "
+                    "training.drop_remainder drops all of them: choose a smaller --batch-size."
                 )
     elif training.batch_size > len(splits.train.ids):
         reporter.warning(
-            f"a batch of {training.batch_size} is above the {len(splits.train.ids)} training "
+            f"batch size {training.batch_size} exceeds the {len(splits.train.ids)} training "
             "images: each epoch is one step on all of them."
         )
     as_trained = Recipe(
@@ -376,12 +376,12 @@ def _pipelines(
 
 
 def _stored_views(config: RunConfig, reporter: Reporter) -> int:
-    """How many views of each training image have their features stored."""
+    """Number of views of each training image whose features are stored."""
     why = ""
     if config.training.views and config.data.pipeline == "mindspore":
-        why = "data.pipeline=mindspore gives views that are not the same in each run"
+        why = "with data.pipeline=mindspore the views can differ from run to run"
     elif config.training.views and config.runtime.sink:
-        why = "runtime.sink=true feeds images, a whole epoch at once"
+        why = "with runtime.sink=true the device reads images, a whole epoch at once"
     if why:
         reporter.info(f"Features of frozen stages are not stored: {why}.")
     views = 0 if why else config.training.views
@@ -393,7 +393,7 @@ def _stored_views(config: RunConfig, reporter: Reporter) -> int:
 
 
 def _say_epoch(record: EpochRecord, epochs: int, is_best: bool, reporter: Reporter) -> None:
-    """The lines that users of the tutorial know."""
+    """Print the epoch in the lines that the MindSpore tutorial prints."""
     lines = [f"Epoch {record.epoch}/{epochs}", "-" * 10, f"train Loss: {record.train['loss']:.6f}"]
     if record.val:
         names = {"accuracy": "Acc", "loss": "Loss"}
@@ -423,7 +423,9 @@ def _report(run: LiveRun, error: BaseException | None) -> RunReport:
 def _conclude(run: LiveRun, report: RunReport) -> None:
     best = report.best
     if best is None:
-        run.reporter.info(f"End training; nothing was evaluated. Last: {run.folder}/last.ckpt")
+        run.reporter.info(
+            f"End training; no checkpoint was chosen as best. Last: {run.folder}/last.ckpt"
+        )
         return
     run.reporter.info(
         f"End training, the best {best.metric} is: {best.value:.6f}, "

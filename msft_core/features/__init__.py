@@ -1,3 +1,4 @@
-"""Outputs of frozen stages, computed once for each image and view. Without them a run is slower,
-and nothing else.
+"""Features: outputs of the frozen prefix, computed once for each view of each image and stored.
+
+They only save time. A run without this package is slower and otherwise the same.
 """

@@ -1,4 +1,4 @@
-"""The stored features of one frozen prefix: compute what is missing, distrust what has changed."""
+"""The stored features of one frozen prefix: compute missing ones, discard outdated ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from msft_core.types import Array, Reporter
 
 
 class CannotStore(Exception):
-    """Features cannot be stored; the message is a clause that says why."""
+    """Features cannot be stored. The message is a clause that gives the reason."""
 
 
 class NoRoom(CannotStore):
@@ -52,7 +52,7 @@ class FeatureCache:
         self._prefix, self._store, self._reporter = prefix, store, reporter
         self.example, self.engine = example, prefix.engine
         if prefix.dtype.kind not in "biufc":
-            raise CannotStore(f"{prefix.name} gives {prefix.dtype}, which cannot be stored")
+            raise CannotStore(f"{prefix.name} computes {prefix.dtype}, which cannot be stored")
         self._feature_bytes = prefix.of_example[0].nbytes
         try:
             self._space = store.open({**description, "extractor": prefix.engine})
@@ -76,13 +76,14 @@ class FeatureCache:
 
         Args:
             images: gives the views.
-            epoch: whose views.
-            keys: of the feature of each image.
-            label: what is computed, for the progress bar.
-            between: called after each batch; what it raises ends it, and what is done is kept.
+            epoch: the epoch that shows these views.
+            keys: the key of the feature of each image.
+            label: names the features in the progress bar.
+            between: called after each batch. If it raises, the work stops and the features
+                computed so far are kept.
 
         Raises:
-            CannotStore: the cache folder cannot be written, or is full.
+            CannotStore: the cache folder cannot be written, or the disk is full.
             PluginError: a stage or the extractor breaks the contract.
         """
         missing = set(self._space.missing(keys))
@@ -106,15 +107,15 @@ class FeatureCache:
             raise CannotStore(_in_words(error)) from error
 
     def read(self, keys: Sequence[bytes]) -> Array:
-        """(len(keys), ...), in the order of ``keys``. Raises KeyError, OSError."""
+        """Features (len(keys), ...), in the order of ``keys``. Raises KeyError, OSError."""
         return self._space.read(keys)
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self._space.close()
 
     def _discard_if_changed(self, example_keys: Sequence[bytes]) -> None:
-        """Throw away what is stored where it is not what the stages give now."""
+        """Discard the stored features if the stages now compute other ones."""
         prefix, space = self._prefix, self._space
         missing = set(space.missing(example_keys))
         there = [i for i, key in enumerate(example_keys) if key not in missing]
@@ -128,8 +129,8 @@ class FeatureCache:
         if same:
             return
         self._reporter.warning(
-            f"the stored features of {prefix.name} are not what it gives now (has its code "
-            "changed?): they are computed anew."
+            f"the stored features of {prefix.name} differ from those it computes now (has its "
+            "code changed?): msft discards them and computes them again."
         )
         space.discard()
 

@@ -1,4 +1,4 @@
-"""What the trainer is fed with: images, or stored features where leading stages are frozen."""
+"""Feeds the trainer with images, or with stored features where leading stages are frozen."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from msft_core.training.trainer import Trainer
 from msft_core.types import Reporter
 
 EXAMPLES = 3
-"""Training images that are computed at the start of each run, to compare them with what is stored:
-more than one, since one may be blank."""
+"""Number of training images whose features every run computes at its start, to compare them with
+the stored ones. More than one, since one image may be blank."""
 
 
 class Feed:
-    """Chooses between images and features, whenever what is frozen changes.
+    """Chooses between images and features, whenever the frozen prefix changes.
 
     Args:
-        trainer: asked which stages are frozen, and told which stages to skip.
-        pipelines: of images, for each use.
-        digests: hash of each image's bytes for the splits "train" and "val".
-        views: stored views of each training image; 0 to store nothing.
-        epochs: of the run.
-        description: what features depend on besides the stages, their weights and the engine.
-        store: where they are kept.
+        trainer: says which stages are frozen, and is told which stages to skip.
+        pipelines: a pipeline of images for each use.
+        digests: the hash of each image's bytes, for the splits "train" and "val".
+        views: number of stored views of each training image; 0 stores no features.
+        epochs: number of epochs of the run.
+        description: what features depend on, apart from the stages, their weights and the engine.
+        store: keeps the features.
         graph: compile the frozen stages.
         ask_extractor: asks the plugins for another engine; None where no plugin has one.
-        reporter: for progress, and to say where features are not stored.
+        reporter: shows progress, and the reason if features are not stored.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Feed:
         self._identity: tuple[int, str] = (0, "")
 
     def refresh(self) -> None:
-        """Look again at what is frozen: the strategy's result or the weights may have changed."""
+        """Find the frozen prefix again: the strategy's result or the weights may have changed."""
         stages = self._trainer.frozen_stages if self._views else 0
         digest = parameters_digest(self._trainer.prefix(stages)) if stages else ""
         if (stages, digest) != self._identity:
@@ -73,12 +73,13 @@ class Feed:
         self._trainer.skip_stages(stages if self._cache else 0)
 
     def prepare(self, use: Use, epoch: int, between: Callable[[], None]) -> None:
-        """Do what an epoch needs beforehand: compute the features that are not stored.
+        """Prepare an epoch: compute the features that it needs and that are not stored.
 
         Args:
-            use: of the batches.
+            use: what the batches are for.
             epoch: from 1.
-            between: called between batches; what it raises ends it, and what is done is kept.
+            between: called between batches. If it raises, the work stops and the features
+                computed so far are kept.
         """
         pipeline = self.pipeline(use)
         if isinstance(pipeline, FeaturePipeline):
@@ -100,7 +101,7 @@ class Feed:
         return FeaturePipeline(self._keys[use], self._cache, use.value)
 
     def images(self, use: Use) -> Pipeline:
-        """The images that the same batches are made of."""
+        """The batches of images from which the features in ``pipeline`` are computed."""
         return self._pipelines[use] if self._cache is None else self._keys[use].images
 
     def example(self) -> Batch:
@@ -117,7 +118,7 @@ class Feed:
         return self._cache.engine if self._cache else ""
 
     def close(self) -> None:
-        """Let go of the stored features' files."""
+        """Close the files of the stored features."""
         if self._cache is not None:
             self._cache.close()
         self._cache, self._identity = None, (0, "")
@@ -188,7 +189,7 @@ class Feed:
         self._keys = self._make_keys(self._digests)
 
     def _all_keys(self) -> list[bytes]:
-        """Of all features that the run will need."""
+        """The keys of all features that the run will need."""
         keys: list[bytes] = []
         for use in (Use.TRAINING, Use.VALIDATION):
             of_use = self._keys[use]
@@ -202,6 +203,6 @@ class Feed:
         self._views = 0
         self._trainer.skip_stages(0)
         self._reporter.warning(
-            f"features are not stored: {reason}. The run goes on without: it computes the frozen "
-            "stages anew in each epoch, on new views."
+            f"features are not stored: {reason}. The run continues without them: it computes the "
+            "frozen stages again in each epoch, on new views."
         )

@@ -1,4 +1,4 @@
-"""What a stored feature depends on: the stages, their parameters and code, the image, the view."""
+"""Keys of stored features: the stages, their parameters and code, the image and the view."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ViewKeys:
 
     Args:
         images: the pipeline of images.
-        digests: hash of each image's bytes.
+        digests: the hash of each image's bytes.
     """
 
     def __init__(self, images: KeyedPipeline, digests: Sequence[str]) -> None:
@@ -26,11 +26,11 @@ class ViewKeys:
         self._keys: dict[int, list[bytes]] = {}
 
     def view(self, epoch: int) -> int:
-        """Number of the view that an epoch shows; 0 where there is but one."""
+        """Number of the view that an epoch shows; 0 where each image has only one view."""
         return self.images.view_number(epoch) if self.images.recipe.augmentation else 0
 
     def of_epoch(self, epoch: int) -> list[bytes]:
-        """See ``feature_keys``; made once for each view."""
+        """See ``feature_keys``; computed once for each view."""
         view = self.view(epoch)
         if view not in self._keys:
             self._keys[view] = feature_keys(self.images, self._digests, epoch)
@@ -38,10 +38,11 @@ class ViewKeys:
 
 
 def code_digest(chain: Chain) -> str:
-    """Hash of what stages compute, but for their parameters: another value, other features.
+    """Hash of the function that stages compute, without its parameters.
 
-    That is where each cell stands, the plain attributes of each, such as a stride, and the source
-    of the module that each class of cell is from; MindSpore's own are of a version.
+    If the hash changes, the stored features are not used. It covers the place of each cell, the
+    plain attributes of each cell (a stride, say), and the source of the module that defines each
+    class of cell. MindSpore's own modules are left out: its version is part of the key.
     """
     cells = [(path, type(cell), vars(cell)) for path, cell in chain.cells_and_names()]
     settings = [
@@ -49,7 +50,7 @@ def code_digest(chain: Chain) -> str:
         for path, kind, held in cells
     ]
     sources = sorted({_source_of(kind) for kind in {kind for _, kind, _ in cells}})
-    # Where an object is in memory says nothing.
+    # An object's address in memory means nothing.
     text = re.sub(r" at 0x[0-9a-f]+", "", json.dumps([settings, sources]))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -63,18 +64,21 @@ def _is_plain(name: str, value: object) -> bool:
 
 
 def _source_of(kind: type) -> str:
-    """Of the module, since what a cell calls is mostly there too; empty where there is none."""
+    """The source of the class's module, which mostly has the functions a cell calls too.
+
+    Empty where there is no source.
+    """
     if kind.__module__.split(".")[0] == "mindspore":
         return ""
     try:
         module = inspect.getmodule(kind)
         return inspect.getsource(module) if module else ""
-    except (OSError, TypeError):  # typed into a session
+    except (OSError, TypeError):  # a class that was typed into a session
         return ""
 
 
 def feature_keys(images: KeyedPipeline, digests: Sequence[str], epoch: int) -> list[bytes]:
-    """For each image 16 bytes that name what an epoch shows of it: its content and the view."""
+    """For each image 16 bytes that identify its content and the view that an epoch shows."""
     recipe = images.recipe
     if recipe.augmentation is None:
         return [hash_of("evaluation", digest) for digest in digests]
@@ -84,7 +88,7 @@ def feature_keys(images: KeyedPipeline, digests: Sequence[str], epoch: int) -> l
 
 
 def parameters_digest(chain: Chain) -> str:
-    """Hash of the names, types and values of a Cell's parameters."""
+    """Hash of the names, dtypes, shapes and values of a Cell's parameters."""
     digest = hashlib.blake2b(digest_size=16)
     for parameter in chain.get_parameters():
         value = parameter.asnumpy()

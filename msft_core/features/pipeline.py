@@ -13,9 +13,9 @@ class FeaturePipeline:
     """Batches of features. See ``data.pipeline.Pipeline``.
 
     Args:
-        keys: of the features that each epoch needs, and the images they are computed from.
+        keys: the keys of the features that each epoch needs, and the pipeline of their images.
         cache: computes and stores the features.
-        name: of the pipeline, for the progress bar.
+        name: names the pipeline in the progress bar.
     """
 
     def __init__(self, keys: ViewKeys, cache: FeatureCache, name: str) -> None:
@@ -26,15 +26,18 @@ class FeaturePipeline:
         return self._keys.images.steps()
 
     def prepare(self, epoch: int, between: Callable[[], None]) -> None:
-        """Compute what an epoch needs and is not stored. See ``FeatureCache.complete``."""
+        """Compute the features that an epoch needs and that are not stored.
+
+        See ``FeatureCache.complete``.
+        """
         images, label = self._keys.images, self._name
         if images.recipe.augmentation:
-            # Counted from 1, in the order of the epochs: the last one's number is 0.
+            # Users see views counted from 1 in the order of the epochs. The last view has number 0.
             label += f", view {self._keys.view(epoch) or images.recipe.views}"
         self._cache.complete(images, epoch, self._keys.of_epoch(epoch), label, between)
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """See ``Pipeline``; ``prepare`` comes first."""
+        """See ``Pipeline``. Call ``prepare`` first."""
         images, keys = self._keys.images, self._keys.of_epoch(number)
         for indices in images.portions(number):
             wanted = [keys[index] for index in indices]

@@ -1,4 +1,4 @@
-"""The frozen prefix as a function, computed by MindSpore or by an extractor of a plugin."""
+"""The frozen prefix as a function. MindSpore or a plugin's extractor computes it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from msft_core.training.compilation import compiled_or_eager, padded
 from msft_core.types import Array, FeatureExtractor
 
 BATCH = 16
-"""Images computed at once. Always so many, since a graph is compiled for one shape. Of 8 to 64 it
-is as fast as any for MindSpore and OpenVINO, and asks for less memory than the larger ones."""
+"""Number of images computed at once. It is always the same, since a graph is compiled for one
+shape. Of 8 to 64, 16 is as fast as any for MindSpore and OpenVINO, and it needs less memory than
+the larger ones."""
 
 TOLERANCE = 1e-3
-"""Greatest relative difference between a stored feature and the same one computed by MindSpore
-now. Between graph mode and PyNative it is 1e-7; other instruction sets may differ by more."""
+"""Greatest accepted relative difference between stored features and the same features computed by
+MindSpore now. Graph mode and PyNative differ by 1e-7; other instruction sets may differ by more."""
 
 AUTO_FROM = 100
 """An extractor with ``enabled = "auto"`` is used where a run needs so many features: to export and
@@ -57,8 +58,8 @@ class FrozenPrefix:
 
     Args:
         chain: the frozen stages, in evaluation mode.
-        name: of the stages, for people.
-        plugin: which plugin made them, for messages.
+        name: names the stages in messages.
+        plugin: the plugin that made the stages, for messages.
         graph: compile the stages.
         example: a few images, float32 (n, 3, size, size).
         features: so many does the run need.
@@ -86,11 +87,11 @@ class FrozenPrefix:
         if graph:
             self._compiled = compiled_or_eager(ms.jit(chain.construct), chain, say)
         self.of_example = self._by_mindspore(example)
-        """The features of the example by MindSpore, (n, ...)."""
+        """The features of the example, computed by MindSpore, (n, ...)."""
         self.shape, self.dtype = self.of_example.shape[1:], self.of_example.dtype
         self._engine: Engine | None = None
         if ask_extractor is not None:
-            # After the convolution above, at which MindSpore reads the variable.
+            # Not before the convolution above: MindSpore reads the variable there.
             onednn.release()
             self._engine = ask_extractor(chain, padded(example, BATCH), features)
         self._agrees = False
@@ -137,17 +138,17 @@ class FrozenPrefix:
         return features
 
     def _require_form(self, features: object, plugin: str) -> None:
-        """Of every batch, since it is stored, and a later run would trust it."""
+        """Check every batch, since it is stored, and a later run would trust it."""
         shape, dtype = (BATCH, *self.shape), self.dtype
         what = ""
         if not isinstance(features, np.ndarray):
-            what = f"gives {type(features).__name__} where MindSpore gives an array"
+            what = f"compute returned {type(features).__name__}, but MindSpore computes an array"
         elif features.shape != shape:
-            what = f"gives {features.shape} where MindSpore gives {shape}"
+            what = f"compute returned shape {features.shape}, but MindSpore computes {shape}"
         elif features.dtype != dtype:
-            what = f"gives {features.dtype} where MindSpore gives {dtype}"
+            what = f"compute returned {features.dtype}, but MindSpore computes {dtype}"
         elif not np.isfinite(features).all():
-            what = "gives numbers that are not finite"
+            what = "compute returned numbers that are not finite"
         if what:
             raise PluginError(plugin, "build_feature_extractor", what)
 
@@ -158,8 +159,8 @@ class FrozenPrefix:
             raise PluginError(
                 plugin,
                 "build_feature_extractor",
-                f"{extractor.description} differs from MindSpore by {difference:.2g} of the "
-                f"features' size, more than its tolerance of {extractor.tolerance:.2g}",
+                f"{extractor.description}: the relative difference of {difference:.2g} from "
+                f"MindSpore's features exceeds its tolerance of {extractor.tolerance:.2g}",
             )
         self._agrees = True
 
@@ -181,29 +182,30 @@ class FrozenPrefix:
         return self._by_mindspore(images)
 
     def _by_mindspore(self, images: Array) -> Array:
-        """In PyNative, which compiles nothing."""
+        """Compute in PyNative mode, which compiles nothing."""
         with self._blaming_the_backbone():
             output = self._chain(ms.Tensor(images))
-            # Here, since PyNative raises only when it is asked for the numbers.
+            # Inside the block, since PyNative raises only when it is asked for the numbers.
             values = output.asnumpy() if isinstance(output, ms.Tensor) else None
         if values is None or output.ndim < 1 or len(output) != len(images):
             got = tuple(output.shape) if isinstance(output, ms.Tensor) else type(output).__name__
             raise PluginError(
                 self._plugin,
                 "build_backbone",
-                f"the stages {self.name} give {got} for {len(images)} images, not one row each",
+                f"the stages {self.name} return {got} for {len(images)} images; "
+                "expected one feature for each image",
             )
         return values
 
     def _blaming_the_backbone(self) -> AbstractContextManager[None]:
-        return blaming(self._plugin, "build_backbone", f"the stages {self.name} do not run: ")
+        return blaming(self._plugin, "build_backbone", f"the stages {self.name} failed: ")
 
 
 def relative_difference(one: Array, other: Array) -> float:
-    """The Euclidean norm of the difference by that of ``other``.
+    """The Euclidean norm of the difference, divided by the norm of ``other``.
 
-    Over all rows at once: an image of one colour has features next to nothing, of which rounding
-    is a large part.
+    It is taken over all features together. An image of one colour has features close to zero, and
+    alone rounding would be a large part of them.
     """
     one, other = one.astype(np.float64), other.astype(np.float64)
     size = float(np.linalg.norm(other))

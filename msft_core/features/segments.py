@@ -1,6 +1,8 @@
-"""One file of stored features, complete when it gets its name and never changed after. ::
+"""A segment: one file of stored features. It is complete when it gets its name, and never changes.
 
-features | keys, 16 bytes each | crc32 of each feature, 4 bytes each | trailer, JSON | footer
+Layout::
+
+    features | keys, 16 bytes each | crc32 of each feature, 4 bytes each | trailer, JSON | footer
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ class Segment:
 
     Args:
         crcs: uint32 (features,), the checksum of each feature.
-        size: bytes of the file.
+        size: size of the file in bytes.
         trusted: no feature needs to be checked.
     """
 
@@ -61,7 +63,7 @@ class Segment:
         self._file, self.used = file, True
 
     def read(self, first: int, features: int) -> bytes:
-        """Read neighbouring features; fewer bytes where the file is gone, cut or unreadable."""
+        """Read neighbouring features; fewer bytes if the file is gone, cut short or unreadable."""
         offset, size = first * self.feature_bytes, features * self.feature_bytes
         # The lock keeps the file from being closed, and its number from being given to another.
         with self._lock:
@@ -88,15 +90,15 @@ class Segment:
 
 
 def finish_segment(file: FileIO, form: Form, keys: bytes, crcs: Array) -> int:
-    """Write what follows the features, and flush the file to disk.
+    """Write keys, checksums, trailer and footer after the features, and flush the file to disk.
 
     Args:
-        file: holds the features; what else it may hold after them is cut off.
-        form: of a feature.
-        keys: of all, in one string.
-        crcs: uint32, the checksum of each.
+        file: holds the features. Any bytes after them are cut off.
+        form: shape and dtype of a feature.
+        keys: the keys of all features, in one string.
+        crcs: uint32, the checksum of each feature.
 
-    Returns: bytes of the file. Raises OSError.
+    Returns: size of the file in bytes. Raises OSError.
     """
     shape, dtype = form
     index = keys + crcs.tobytes()
@@ -119,11 +121,14 @@ def finish_segment(file: FileIO, form: Form, keys: bytes, crcs: Array) -> int:
 
 
 def load_segment(path: Path) -> tuple[Segment, bytes, Form]:
-    """A segment, its keys in one string, and a feature's form. Raises ``DAMAGE`` or OSError."""
+    """Read a segment, its keys in one string, and the shape and dtype of a feature.
+
+    Raises ``DAMAGE`` or OSError.
+    """
     with path.open("rb") as file:
         trailer, end = _read_trailer(file)
         if trailer["format"] != _FORMAT:
-            raise ValueError("another format")
+            raise ValueError("unknown format")
         features, shape, dtype = (
             trailer["rows"],
             tuple(trailer["shape"]),
@@ -132,7 +137,7 @@ def load_segment(path: Path) -> tuple[Segment, bytes, Form]:
         feature_bytes = math.prod(shape) * dtype.itemsize
         start, keys_size = features * feature_bytes, features * KEY_BYTES
         file.seek(start)
-        # Up to the trailer: so its checksum also tells whether the features have their length.
+        # Up to the trailer, so that the checksum also fails if the features are cut short.
         index = file.read(max(0, end - start))
         if zlib.crc32(index) != trailer["index_crc32"]:
             raise ValueError("the index is damaged")
@@ -142,7 +147,7 @@ def load_segment(path: Path) -> tuple[Segment, bytes, Form]:
 
 
 def _read_trailer(file: BinaryIO) -> tuple[dict[str, Any], int]:
-    """The trailer and where it begins; ``DAMAGE`` or OSError."""
+    """The trailer and its offset in the file. Raises ``DAMAGE`` or OSError."""
     end = file.seek(0, os.SEEK_END) - _FOOTER.size
     file.seek(max(0, end))
     checksum, length, magic = _FOOTER.unpack(file.read(_FOOTER.size))
@@ -156,13 +161,13 @@ def _read_trailer(file: BinaryIO) -> tuple[dict[str, Any], int]:
 
 
 def write_all(file: FileIO, data: memoryview) -> None:
-    """Write all of it: a raw file may take less at once. Raises OSError."""
+    """Write all of the data: one call of a raw file's write may take less. Raises OSError."""
     while data:
         data = data[file.write(data) :]
 
 
 def count_features(path: Path) -> int:
-    """Features in a segment; 0 where it is damaged."""
+    """Number of features in a segment; 0 if it is damaged."""
     try:
         with path.open("rb") as file:
             return int(_read_trailer(file)[0]["rows"])
@@ -171,5 +176,5 @@ def count_features(path: Path) -> int:
 
 
 def is_segment(path: Path) -> bool:
-    """Whether a file is one, by its name."""
+    """Whether a file is a segment, by its name."""
     return path.suffix == ".rows"

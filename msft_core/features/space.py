@@ -1,6 +1,6 @@
-"""The stored features of one function: these stages, these weights, these versions.
+"""A space: the stored features of one function (these stages, these weights, these versions).
 
-On disk a space is a folder with its description (``space.json``) and its features in segments.
+On disk a space is a folder. It holds the description (``space.json``) and the segments.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from msft_core.files import write_json
 from msft_core.types import Array
 
 LEFTOVER_SECONDS = 86_400
-"""A temporary file that was not written to for so long was left by a run that was killed."""
+"""A temporary file that has not been written to for so long is a leftover of a killed run."""
 
 _SHIFT = 32  # a place in a space is segment number << _SHIFT | feature number
 _MASK = (1 << _SHIFT) - 1
@@ -42,7 +42,7 @@ _MASK = (1 << _SHIFT) - 1
 
 @dataclass(frozen=True)
 class Segmentation:
-    """How features are cut into files and read.
+    """How features are divided into files, and read.
 
     Args:
         segment_bytes: a segment is finished when it has that many bytes of features.
@@ -64,7 +64,7 @@ _DEFAULT = Segmentation()
 
 
 class Space:
-    """The features of one function. From ``FeatureStore.open``; close it after use.
+    """The features of one function. ``FeatureStore.open`` makes it; close it after use.
 
     A few segments are open at a time, those that were read last.
     """
@@ -87,7 +87,7 @@ class Space:
             try:
                 segment, keys, form = load_segment(path)
                 if form != (self._form or form):
-                    raise ValueError("features of another form")
+                    raise ValueError("features of another shape or dtype")
             except OSError:
                 continue
             except DAMAGE:
@@ -97,12 +97,12 @@ class Space:
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        """Of a feature; None while there is none."""
+        """Shape of a feature; None while the space is empty."""
         return self._form[0] if self._form else None
 
     @property
     def dtype(self) -> np.dtype[Any] | None:
-        """Of a feature; None while there is none."""
+        """Dtype of a feature; None while the space is empty."""
         return self._form[1] if self._form else None
 
     def in_use(self) -> dict[Path, int]:
@@ -110,11 +110,11 @@ class Space:
         return {segment.path: segment.size for segment in self._segments if segment.used}
 
     def missing(self, keys: Sequence[bytes]) -> list[bytes]:
-        """Which of these have no feature, or one that does not have its checksum.
+        """The keys that have no feature, or a feature with a wrong checksum.
 
-        Each feature is read and checked when it is first asked for, never again.
+        A feature is read and checked when it is first asked for, and never again.
 
-        Returns: in the order of ``keys``, each once.
+        Returns: keys in the order of ``keys``, each once.
         """
         wanted = list(dict.fromkeys(keys))
         found = sorted((self._places[key], key) for key in wanted if key in self._places)
@@ -131,10 +131,10 @@ class Space:
         return [key for key in wanted if key not in self._places]
 
     def read(self, keys: Sequence[bytes]) -> Array:
-        """Read features; several threads may.
+        """Read features. Several threads may call this.
 
         Args:
-            keys: in any order, also repeated.
+            keys: in any order; repeated keys are allowed.
 
         Returns: (len(keys), *shape), in the order of ``keys``.
 
@@ -158,17 +158,17 @@ class Space:
     def writer(self) -> Iterator[Writer]:
         """Add features: ``with space.writer() as writer: writer.add(keys, features)``.
 
-        They can be read after the block. A block that an exception ends, Ctrl-C included, keeps
-        the features that were added.
+        The features can be read after the block. If an exception ends the block (Ctrl-C included),
+        the features added so far are kept.
 
-        Raises: OSError from ``add`` or at the end of the block, where the folder cannot be
-            written or the disk is full.
+        Raises: OSError from ``add`` or at the end of the block, if the folder cannot be written or
+            the disk is full.
         """
         writer = Writer(self)
         try:
             yield writer
         except BaseException:
-            # A full disk must not hide what ended the block.
+            # A full disk must not hide the exception that ended the block.
             with suppress(OSError):
                 writer.commit()
             raise
@@ -178,12 +178,12 @@ class Space:
             writer.abandon()
 
     def discard(self) -> None:
-        """Remove all features of this space: they turned out wrong."""
+        """Remove all features of this space, because they are wrong."""
         self.close()
         remove_features(self.folder)
 
     def close(self) -> None:
-        """Close the files: what was stored is missing from now on."""
+        """Close the files. From now on all features are missing."""
         for segment in self._segments:
             segment.close()
         self._segments, self._places, self._form = [], {}, None
@@ -234,7 +234,7 @@ class Space:
         return bool(self._segments[place >> _SHIFT].trusted[place & _MASK])
 
     def _runs(self, places: list[int]) -> Iterator[tuple[int, int, Segment, bytes]]:
-        """Read places in ascending order, neighbours at once: (start, stop, segment, bytes)."""
+        """Read ascending places, neighbours together. Yields (start, stop, segment, bytes)."""
         start = 0
         for stop in range(1, len(places) + 1):
             segment = self._segments[places[start] >> _SHIFT]
@@ -263,7 +263,7 @@ class Space:
 
 
 class Writer:
-    """Adds features to a space; from ``Space.writer``."""
+    """Adds features to a space. ``Space.writer`` makes it."""
 
     def __init__(self, space: Space) -> None:
         self._space, self._segmentation = space, space.segmentation
@@ -278,15 +278,19 @@ class Writer:
 
         Args:
             keys: 16 bytes each.
-            features: (len(keys), *shape), of numbers, shape and dtype as all features of the space.
+            features: numbers, (len(keys), *shape). Every feature of a space has the same shape and
+                dtype.
 
         Raises:
-            ValueError: they are not so.
+            ValueError: keys or features have another form.
             OSError: the folder cannot be written, or the disk is full.
         """
         features = np.ascontiguousarray(features)
         if len(keys) != len(features) or any(len(key) != KEY_BYTES for key in keys):
-            raise ValueError(f"{len(features)} features with {len(keys)} keys of {KEY_BYTES} bytes")
+            raise ValueError(
+                f"{len(features)} features, {len(keys)} keys: each feature needs a key of "
+                f"{KEY_BYTES} bytes"
+            )
         if not len(features):
             return
         form = (features.shape[1:], features.dtype)
@@ -295,13 +299,13 @@ class Writer:
             or features.dtype.kind not in "biufc"
             or form != (self._form or form)
         ):
-            raise ValueError(f"features {form} in a space of {self._form or 'numbers'}")
+            raise ValueError(f"features {form} do not fit a space of {self._form or 'numbers'}")
         self._form = form
         feature_bytes = features.nbytes // len(features)
         data = features.reshape(-1).view(np.uint8).data
         crcs = [zlib.crc32(data[i : i + feature_bytes]) for i in range(0, len(data), feature_bytes)]
         file = self._file or self._begin()
-        # Not where an earlier write that failed has stopped.
+        # Not at the place where an earlier write failed and stopped.
         file.seek(len(self._entries) * feature_bytes)
         write_all(file, data)
         self._entries.extend(zip(keys, crcs, strict=True))
@@ -312,16 +316,16 @@ class Writer:
             self.commit()
 
     def commit(self) -> None:
-        """Finish the segment, if there is one. Raises OSError."""
+        """Finish the segment, if one was begun. Raises OSError."""
         if not self._entries or self._file is None or self._form is None:
             return
         form, file = self._form, self._file
         keys = b"".join(key for key, _ in self._entries)
         crcs: Array = np.array([crc for _, crc in self._entries], "<u4")
         size = finish_segment(file, form, keys, crcs)
-        if os.name == "nt":  # where an open file cannot be renamed
+        if os.name == "nt":  # Windows cannot rename an open file
             file.close()
-        # Before it has its name: whatever happens after must not write to it again.
+        # Before the rename: after it, nothing may write to this file again, even after an error.
         self._entries, self._file = [], None
         self._temporary.replace(self._final)
         feature_bytes = math.prod(form[0]) * form[1].itemsize
@@ -332,7 +336,7 @@ class Writer:
         self._space._keep_few_open(len(self._space._segments) - 1)
 
     def abandon(self) -> None:
-        """Leave no temporary file."""
+        """Remove the temporary file, if there is one."""
         if self._file is not None:
             self._file.close()
         if self._temporary.name:
@@ -342,8 +346,9 @@ class Writer:
         folder = self._space.folder
         name = f"{time.time_ns():020d}-{secrets.token_hex(4)}.rows"
         self._final, self._temporary = folder / name, folder / f".{name}.tmp"
-        # Another process may remove the folder as long as nothing but space.json is in it: also
-        # while mkdir looks whether what is in its way is a folder (then FileExistsError).
+        # Another process may remove the folder as long as it holds nothing but space.json. If it
+        # does so while mkdir checks that the existing path is a folder, mkdir raises
+        # FileExistsError.
         for attempt in range(5):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -360,7 +365,7 @@ class Writer:
 
 
 def files_in(folder: Path) -> list[tuple[Path, os.stat_result]]:
-    """What is in a folder; what vanishes meanwhile is not there."""
+    """The files in a folder with their status. A file that vanishes meanwhile is left out."""
     found = []
     with suppress(OSError):
         for path in folder.iterdir():
@@ -375,7 +380,7 @@ def is_leftover(path: Path, status: os.stat_result) -> bool:
 
 
 def remove(path: Path) -> bool:
-    """Remove a file; whether it is gone."""
+    """Remove a file. Returns whether it is gone."""
     try:
         path.unlink(missing_ok=True)
     except OSError:
@@ -384,7 +389,7 @@ def remove(path: Path) -> bool:
 
 
 def remove_features(folder: Path) -> int:
-    """Remove a space's segments and old leftovers; the bytes freed."""
+    """Remove a space's segments and old leftovers. Returns the bytes freed."""
     freed = 0
     for path, status in files_in(folder):
         if (is_segment(path) or is_leftover(path, status)) and remove(path):

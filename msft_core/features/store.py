@@ -1,4 +1,4 @@
-"""Features kept on disk between runs: what frozen stages gave for each view of an image."""
+"""The store of features on disk, shared by all runs: spaces, their limit, eviction."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class SpaceInfo:
     """What ``msft cache`` shows of a space.
 
     Args:
-        key: its folder's name, 32 hex digits.
-        description: empty where it cannot be read.
-        features: in whole segments.
-        bytes: of all its files.
+        key: name of the space's folder, 32 hex digits.
+        description: empty if it cannot be read.
+        features: number of features in complete segments.
+        bytes: size of all its files.
         last_used: in UTC.
     """
 
@@ -63,13 +63,13 @@ class FeatureStore:
         self._opened: list[Space] = []
 
     def open(self, description: Mapping[str, Any]) -> Space:
-        """Find the features of a function; damaged segments and old leftovers are removed.
+        """Open the space of a function. Removes damaged segments and old leftovers.
 
-        Nothing is made on disk before a feature is written, so a folder that cannot be written can
-        still be read.
+        Nothing is created on disk before a feature is written, so a read-only folder can still be
+        read.
 
         Args:
-            description: all that the features depend on, as JSON values.
+            description: everything that the features depend on, as JSON values.
         """
         for folder in self._folders():
             for path, status in files_in(folder):
@@ -84,14 +84,14 @@ class FeatureStore:
         return space
 
     def refusal(self, needed: int) -> str:
-        """Why so many bytes more cannot be stored, as one clause; ``""`` where they can.
+        """Why ``needed`` more bytes cannot be stored, as one clause; ``""`` if they can.
 
-        Rows that this store's spaces were asked for stay, so they count against the limit.
+        Segments that this store's spaces use are not evicted, so they count against the limit.
         """
         wanted = needed + sum(self._in_use().values())
         if wanted > self.limit:
             limit = f"the limit of {size_text(self.limit)} (cache.limit_gb)"
-            return f"{size_text(wanted)} are needed, above {limit}"
+            return f"{size_text(wanted)} are needed, more than {limit}"
         total = sum(status.st_size for _, status in self._all_files())
         evicted = max(0, total + needed - self.limit)
         try:
@@ -100,15 +100,15 @@ class FeatureStore:
         except OSError as error:
             return f"{self.folder} cannot be used: {error.strerror}"
         if needed > free:
-            there_is = f"the disk of {self.folder} has {size_text(free)} free"
-            return f"{size_text(needed)} are needed, and {there_is}"
+            there_is = f"the disk of {self.folder} has only {size_text(free)} free"
+            return f"{size_text(needed)} are needed, but {there_is}"
         return ""
 
     def make_room(self, needed: int) -> None:
-        """Remove the least recently used segments until so many bytes more are within the limit.
+        """Evict the least recently used segments until ``needed`` more bytes fit into the limit.
 
-        Segments of which this store's spaces were asked for a feature stay. Those that another
-        process uses may go: it has them open and reads on.
+        Segments that this store's spaces use are kept. Segments that another process uses may be
+        evicted: that process has them open and can read on.
         """
         in_use = self._in_use()
         files = self._all_files()
@@ -124,7 +124,7 @@ class FeatureStore:
             remove_if_empty(folder)
 
     def spaces(self) -> list[SpaceInfo]:
-        """What is stored, last used first. Damaged files count with their bytes and no features."""
+        """All spaces, last used first. A damaged file counts with its bytes, but has 0 features."""
         infos = []
         for folder in self._folders():
             if files := files_in(folder):
@@ -141,10 +141,10 @@ class FeatureStore:
         return sorted(infos, key=lambda info: (info.last_used, info.key), reverse=True)
 
     def clear(self, keys: Sequence[str] | None = None) -> int:
-        """Remove the features of these spaces, or of all, but not what a run is just writing.
+        """Remove the features of these spaces, but not the files that a run is still writing.
 
         Args:
-            keys: as in ``SpaceInfo.key``.
+            keys: as in ``SpaceInfo.key``; None for all spaces.
 
         Returns: bytes freed.
         """

@@ -1,1 +1,1 @@
-"""How the code of others gets in: loading, hook calls, checks of hook results."""
+"""Plugins: loading, hook calls, and checks of hook results."""

@@ -1,7 +1,7 @@
-"""What is wrong with a hook's result, whoever called the hook. The one place where that is decided.
+"""Check hook results. All callers of hooks use these checks, and there are no others.
 
-Every field is checked, so that no wrong word or number trains quietly. Imports neither MindSpore
-nor NumPy.
+Every field is checked, so that a run cannot train with a wrong word or number unnoticed. This
+module imports neither MindSpore nor NumPy.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from msft_core.types import (
 
 
 def problem_of(hook: str, result: Any, arguments: Mapping[str, Any] | None = None) -> str:
-    """What is wrong with a result that is not None; empty where nothing is.
+    """The first problem of a hook result, as a clause; empty if there is none.
 
     Args:
-        hook: that gave it.
-        result: of the hook.
-        arguments: that the hook was called with.
+        hook: name of the hook.
+        result: the hook result, not None.
+        arguments: the arguments that the hook was called with.
     """
     check = _CHECKS.get(hook)
     return check(result, arguments or {}) if check else ""
@@ -53,9 +53,9 @@ def _problem_of_components(listed: object, _arguments: Mapping[str, Any]) -> str
         return f"gave {type(listed).__name__}, not a list of Component"
     for component in listed:
         if not isinstance(component, Component):
-            return f"gave {type(component).__name__}, not a msft_core.Component"
+            return f"returned {type(component).__name__}, not a msft_core.Component"
         if problem := _problem_of_component(component):
-            return f"gave {problem}"
+            return f"returned {problem}"
     return ""
 
 
@@ -73,18 +73,18 @@ def _problem_of_component(component: Component) -> str:
         known = f"must be one of {', '.join(kinds)}.{suggest(str(component.kind), kinds)}"
         return f"{named} kind {component.kind!r}, which {known}"
     if not (isinstance(component.settings, type) and issubclass(component.settings, Settings)):
-        return f"{named} settings that are no subclass of msft_core.Settings"
+        return f"{named} settings that are not a subclass of msft_core.Settings"
     fields = component.settings.model_fields
     keys = {field.alias or name for name, field in fields.items()}
     if component.kind in CHOSEN_KINDS and "name" in keys:
-        return f"{named} a setting called 'name', which is the component's own"
+        return f"{named} a setting called 'name': msft uses this key for the component's name"
     if component.kind in SWITCHED_KINDS and "enabled" in keys:
         own = fields.get("enabled")
         allowed = (bool, bool | Literal["auto"]) if component.kind == "extractor" else (bool,)
         if own is None or own.annotation not in allowed:
             return f"{named} a setting called 'enabled' that is no bool: it switches the component"
     if not isinstance(component.urls, tuple):
-        return f"{named} urls that are no tuple"
+        return f"{named} urls that are not a tuple"
     return ""
 
 
@@ -93,7 +93,7 @@ def _problem_of_component(component: Component) -> str:
 
 def _problem_of_splits(splits: object, _arguments: Mapping[str, Any]) -> str:
     if not isinstance(splits, DatasetSplits):
-        return f"gave {type(splits).__name__}, not a DatasetSplits"
+        return f"returned {type(splits).__name__}, not a DatasetSplits"
     if not _is_words(splits.classes):
         return f"classes = {splits.classes!r:.60} must be a tuple of class names"
     if len(set(splits.classes)) != len(splits.classes):
@@ -105,13 +105,13 @@ def _problem_of_splits(splits: object, _arguments: Mapping[str, Any]) -> str:
             return problem
     classes = len(splits.classes)
     if classes < 2:
-        return f"gave {classes} classes; a classifier needs two"
+        return f"returned {classes} classes; a classifier needs at least two"
     for name in ("train", "val"):
         table = getattr(splits, name)
         if len(table.ids) != len(table.labels):
             return f"{name} has {len(table.ids)} ids and {len(table.labels)} labels"
         if len(set(table.ids)) != len(table.ids):
-            return f"{name} has two images of one id"
+            return f"{name} has two images with the same id"
         if any(not 0 <= label < classes for label in table.labels):
             return f"{name} has a label outside 0 to {classes - 1}"
         if not len(table.ids):
@@ -125,9 +125,9 @@ def _problem_of_table(name: str, table: Any) -> str:
             what = type(table).__name__
             return f"{name} is a {what} without {needed}: see msft_core.images.MemoryTable"
     if not all(isinstance(one, str) for one in table.ids):
-        return f"{name} has an id that is no text"
+        return f"{name} has an id that is not text"
     if not all(_is_integer(one) for one in table.labels):
-        return f"{name} has a label that is no integer"
+        return f"{name} has a label that is not an integer"
     return ""
 
 
@@ -136,12 +136,12 @@ def _problem_of_table(name: str, table: Any) -> str:
 
 def _problem_of_backbone(backbone: object, _arguments: Mapping[str, Any]) -> str:
     if not isinstance(backbone, Backbone):
-        return f"gave {type(backbone).__name__}, not a Backbone"
+        return f"returned {type(backbone).__name__}, not a Backbone"
     if not isinstance(backbone.stages, Sequence):
         return f"stages must be a tuple of Stage, not {type(backbone.stages).__name__}"
     for stage in backbone.stages:
         if not isinstance(stage, Stage):
-            return f"stages has a {type(stage).__name__}, not a Stage(name, cell)"
+            return f"stages contains a {type(stage).__name__}, not a Stage(name, cell)"
     cells = {f"stage {stage.name!r}": stage.cell for stage in backbone.stages}
     for where, cell in {**cells, "the head": backbone.head}.items():
         if isinstance(cell, type) or not hasattr(cell, "get_parameters"):
@@ -153,7 +153,7 @@ def _problem_of_backbone(backbone: object, _arguments: Mapping[str, Any]) -> str
     names = [stage.name for stage in backbone.stages]
     for name in names:
         if names.count(name) > 1 or name == "head":
-            return f"stage names must differ from each other and from 'head', not {names!r:.80}"
+            return f"stage names must be unique and must not be 'head': {names!r:.80}"
     return _problem_of_preprocessing(backbone.preprocessing) or _problem_of_parameters(backbone)
 
 
@@ -174,12 +174,15 @@ def _problem_of_preprocessing(given: Preprocessing) -> str:
 
 
 def _problem_of_parameters(backbone: Backbone) -> str:
-    """A parameter or its name that is there twice, or a head without any."""
+    """A shared parameter, a parameter name that occurs twice, or a head without parameters."""
     owned: dict[str, Any] = {}
     for where, cell in [*((s.name, s.cell) for s in backbone.stages), ("head", backbone.head)]:
         for parameter in cell.get_parameters():
             if parameter.name in owned:
-                what = "is shared" if owned[parameter.name] is parameter else "is there twice"
+                if owned[parameter.name] is parameter:
+                    what = "is shared with another stage"
+                else:
+                    what = "has the name of another parameter"
                 return f"parameter {parameter.name!r} of {where} {what}"
             owned[parameter.name] = parameter
     return "" if list(backbone.head.get_parameters()) else "the head has no parameters"
@@ -190,7 +193,7 @@ def _problem_of_parameters(backbone: Backbone) -> str:
 
 def _problem_of_trainable(trainable: object, arguments: Mapping[str, Any]) -> str:
     if not isinstance(trainable, Trainable):
-        return f"gave {type(trainable).__name__}, not a Trainable"
+        return f"returned {type(trainable).__name__}, not a Trainable"
     if not isinstance(trainable.groups, tuple):
         return f"groups must be a tuple of ParameterGroup, not {type(trainable.groups).__name__}"
     for group in trainable.groups:
@@ -210,7 +213,7 @@ def _problem_of_trainable(trainable: object, arguments: Mapping[str, Any]) -> st
 
 def _problem_of_group(group: object) -> str:
     if not isinstance(group, ParameterGroup):
-        return f"groups has a {type(group).__name__}, not a ParameterGroup"
+        return f"groups contains a {type(group).__name__}, not a ParameterGroup"
     if not _is_words(group.names):
         return f"names = {group.names!r:.60} must be a tuple of parameter names"
     if problem := _problem_of_amounts(group, "", ("rate_factor",)):
@@ -222,7 +225,7 @@ def _problem_of_group(group: object) -> str:
 
 
 def _problem_of_selection(trainable: Trainable, backbone: Backbone) -> str:
-    """Names that the network does not have, that cannot train, or that are there twice."""
+    """Names that the network does not have, that cannot train, or that occur twice."""
     if not trainable.names:
         return "selects no parameters, so nothing would train"
     cells = [*(stage.cell for stage in backbone.stages), backbone.head]
@@ -233,7 +236,7 @@ def _problem_of_selection(trainable: Trainable, backbone: Backbone) -> str:
             if name not in there:
                 return f"the network has no parameter {name!r}.{suggest(name, there)}"
             if name.endswith(MOVING_STATISTICS):
-                return f"{name!r} is a moving statistic: it can't train"
+                return f"{name!r} is a moving statistic: it cannot train"
             if name in seen:
                 return f"{name!r} is in two groups"
             seen.add(name)
@@ -245,9 +248,9 @@ def _problem_of_selection(trainable: Trainable, backbone: Backbone) -> str:
 
 def _problem_of_extractor(extractor: object, _arguments: Mapping[str, Any]) -> str:
     if not isinstance(extractor, FeatureExtractor):
-        return f"gave {type(extractor).__name__}, not a FeatureExtractor"
+        return f"returned {type(extractor).__name__}, not a FeatureExtractor"
     if not callable(extractor.compute):
-        return f"compute is a {type(extractor.compute).__name__}, no function"
+        return f"compute is a {type(extractor.compute).__name__}, not a function"
     if not isinstance(extractor.description, str):
         return f"description = {extractor.description!r} must be text"
     return _problem_of_amounts(extractor, "", ("tolerance",))
@@ -258,14 +261,14 @@ def _problem_of_extractor(extractor: object, _arguments: Mapping[str, Any]) -> s
 
 def _problem_of_metrics(metrics: object, _arguments: Mapping[str, Any]) -> str:
     if not isinstance(metrics, Mapping):
-        return f"gave {type(metrics).__name__}, not a mapping"
+        return f"returned {type(metrics).__name__}, not a mapping"
     for name, value in metrics.items():
         try:
             if isinstance(value, str):  # float("1") is 1.0
                 raise TypeError
             float(value)
         except (TypeError, ValueError, OverflowError):
-            return f"gave {type(value).__name__} for {name!r}, not a number"
+            return f"returned {type(value).__name__} for {name!r}, not a number"
     return ""
 
 
@@ -289,7 +292,7 @@ def _problem_of_amounts(value: Any, where: str, fields: Sequence[str]) -> str:
 
 
 def _problem_of_choices(value: Any, where: str, fields: Sequence[str]) -> str:
-    """Fields that are one of a few words, as their type says."""
+    """Fields whose type allows only a few words."""
     for field in fields:
         allowed = get_args(_hints(type(value))[field])
         word = getattr(value, field)

@@ -1,12 +1,13 @@
-"""Which contract this msft has, and what it still takes from older plugins.
+"""The version of the contract (the plugin API) of this msft, and the old names it still accepts.
 
-The contract has the number of the msft release that it came with, major and minor: "0.3" is what
-hooks, arguments and public types were in msft 0.3. A plugin may say which it needs::
+The contract is the hooks, their arguments and the public types. Its version is the major and minor
+number of the msft release that introduced it, such as "0.3". A plugin may declare the version that
+it needs::
 
     msft_api = "0.3"
 
-What is renamed keeps its old name for one minor version, with a warning that names the plugin:
-put it into one of the tables below, and take it out a minor version later.
+A renamed hook or argument keeps its old name for one minor version, with a warning that names the
+plugin. Put it into one of the tables below, and remove it one minor version later.
 """
 
 from __future__ import annotations
@@ -15,22 +16,22 @@ import re
 from dataclasses import dataclass
 
 API_VERSION = "0.3"
-"""The contract of this msft."""
+"""The version of the contract of this msft."""
 
 OLDEST_API_VERSION = "0.1"
-"""The oldest one whose plugins still work."""
+"""The oldest version of the contract whose plugins still work."""
 
 REQUIREMENT = "msft_api"
-"""The attribute of a plugin that says which contract it needs."""
+"""The attribute with which a plugin declares the version that it needs."""
 
 
 @dataclass(frozen=True)
 class Renamed:
-    """What an old name has become.
+    """The new name of a renamed hook or argument.
 
     Args:
-        new: the name now.
-        until: the contract in which the old name works no more.
+        new: the new name.
+        until: the first version of the contract without the old name.
     """
 
     new: str
@@ -41,22 +42,22 @@ RENAMED_HOOKS: dict[str, Renamed] = {}
 """By old name."""
 
 RENAMED_ARGUMENTS: dict[str, dict[str, Renamed]] = {}
-"""By (new) name of the hook, then by old name of the argument."""
+"""By the new name of the hook, then by the old name of the argument."""
 
 
 def why_refused(required: object) -> str:
-    """Why a plugin that needs this contract cannot be used; empty where it can."""
+    """Why a plugin that needs this version cannot be used; empty if it can."""
     if not isinstance(required, str) or not re.fullmatch(r"\d+\.\d+", required):
         return f'{REQUIREMENT} = {required!r} is not a version such as "{API_VERSION}"'
     if _numbers(required) > _numbers(API_VERSION):
         return (
-            f"it needs plugin API {required}, this msft has {API_VERSION}: "
+            f"it needs plugin API {required}, but this msft has {API_VERSION}: "
             "pip install --upgrade msft"
         )
     if _numbers(required) < _numbers(OLDEST_API_VERSION):
         return (
-            f"it was written for plugin API {required}, this msft takes {OLDEST_API_VERSION} and "
-            "later: look for a newer release of the plugin"
+            f"it was written for plugin API {required}, but this msft accepts only "
+            f"{OLDEST_API_VERSION} and later: look for a newer release of the plugin"
         )
     return ""
 

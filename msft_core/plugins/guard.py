@@ -1,7 +1,7 @@
-"""What stands between the core and a plugin's function.
+"""Wraps a plugin's hook functions.
 
-It passes the arguments that the function takes, under the names it knows them by; whatever the
-function raises names the plugin and the hook; observers see the call.
+A guard passes the arguments that the function takes, under the names that the function uses. It
+adds the names of the plugin and the hook to every exception, and it notifies the observers.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from msft_core.types import HookCall, Observer
 
 
 class RefusedFunction(Exception):
-    """Why a function cannot be the hook that it is marked as."""
+    """A function is marked as a hook but cannot be one. The message says why."""
 
 
 class Guard:
-    """A plugin's function behind its guard.
+    """Wraps one function of a plugin.
 
     Args:
-        function: the plugin's.
+        function: the plugin's function.
         plugin: name of the plugin.
-        hook: which hook the function is.
-        observers: see every call.
-        depth: one number, shared by all guards: how many calls are going on.
+        hook: the hook that the function implements.
+        observers: notified of every call.
+        depth: one number, shared by all guards: how many calls are in progress.
 
     Raises:
-        RefusedFunction: it takes arguments that the hook does not have.
+        RefusedFunction: the function takes an argument that the hook does not have.
     """
 
     def __init__(
@@ -47,21 +47,20 @@ class Guard:
         self._function, self._plugin, self._hook = function, plugin, hook
         self._observers, self._depth = observers, depth
         self.renamed: dict[str, compat.Renamed] = {}
-        """Old names of arguments that the function still has."""
+        """Old names of arguments that the function still uses."""
         self._taken = self._match_arguments()
 
     def _match_arguments(self) -> dict[str, str]:
-        """The hook's name of each argument that the function takes, by the function's name."""
+        """For each argument of the function, the hook's name for it."""
         hook = self._hook
         allowed = list(inspect.signature(getattr(hookspecs, hook)).parameters)
+        known = f"its arguments are {', '.join(allowed)}" if allowed else "it has no arguments"
         old_names = compat.RENAMED_ARGUMENTS.get(hook, {})
         taken: dict[str, str] = {}
         for parameter in inspect.signature(self._function).parameters.values():
             name = parameter.name
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                raise RefusedFunction(
-                    f"{hook} must name its arguments; they are {', '.join(allowed)}"
-                )
+                raise RefusedFunction(f"{hook} must not take *args or **kwargs; {known}")
             if parameter.kind is parameter.POSITIONAL_ONLY:
                 raise RefusedFunction(f"argument {name!r} of {hook} must not be positional-only")
             if parameter.default is not parameter.empty:
@@ -71,21 +70,20 @@ class Guard:
             if name in old_names:
                 self.renamed[name] = old_names[name]
             elif name not in allowed:
-                known = f"they are {', '.join(allowed)}" if allowed else "it takes none"
                 raise RefusedFunction(f"{hook} has no argument {name!r}; {known}")
             taken[name] = old_names[name].new if name in old_names else name
         return taken
 
     def registered(self, options: Mapping[str, Any]) -> Callable[..., Any]:
-        """What pluggy gets: it takes all of the hook's arguments, in the hook's order.
+        """The function to register with pluggy. It takes all arguments of the hook, in order.
 
         Args:
-            options: the plugin's own, ``tryfirst`` and ``trylast``.
+            options: the plugin's options ``tryfirst`` and ``trylast``.
         """
         specification = getattr(hookspecs, self._hook)
         names = list(inspect.signature(specification).parameters)
 
-        # pluggy reads the arguments' names off the function that this one wraps.
+        # pluggy reads the names of the arguments from the wrapped function.
         @functools.wraps(specification, updated=())
         def guarded(*values: Any) -> Any:
             return self(**dict(zip(names, values, strict=True)))
@@ -97,7 +95,7 @@ class Guard:
         """Call the function.
 
         Raises:
-            MsftError: as the function raised it, or ``PluginError`` for whatever else it raised.
+            MsftError: the function raised it. Any other exception becomes a ``PluginError``.
         """
         given = {own: arguments[name] for own, name in self._taken.items()}
         if not self._observers:

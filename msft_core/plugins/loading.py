@@ -27,7 +27,7 @@ from msft_core.types import Observer
 ENTRY_POINT_GROUP = "msft"
 
 _SLOW_SECONDS = 0.5
-"""A plugin that takes longer to load slows down every command, so it gets a warning."""
+"""A plugin that takes longer to load gets a warning, since it slows down every command."""
 
 _HEAVY = ("mindspore", "numpy", "matplotlib", "torch", "tensorflow", "sklearn", "pandas", "scipy")
 
@@ -42,17 +42,17 @@ def load_plugins(
     """Load every installed plugin, then those given to this run.
 
     Args:
-        modules: modules or ``.py`` files, as with ``--plugin``; those of ``MSFT_PLUGINS``
-            (comma-separated) come first.
-        without: names of plugins not to import, as with ``--without``; joined with
-            ``MSFT_WITHOUT``.
+        modules: modules or ``.py`` files, as with ``--plugin``. Those in ``MSFT_PLUGINS``
+            (separated by commas) come first.
+        without: names of plugins not to import, as with ``--without``. Those in ``MSFT_WITHOUT``
+            are added.
         objects: plugin objects or classes, as with ``run(plugins=[...])``.
-        observers: see every hook call; with ``MSFT_TRACE=1`` one that prints them does too.
+        observers: notified of every hook call. ``MSFT_TRACE=1`` adds one that prints the calls.
 
     Raises:
-        UsageError: ``without`` names no plugin.
-        PluginError: a plugin that was given to this run is broken. An installed one that is
-            broken is only listed as such.
+        UsageError: a name in ``without`` is not a plugin.
+        PluginError: a plugin that was given to this run is broken. A broken installed plugin is
+            only listed as broken.
     """
     modules = [*names_in_environment("MSFT_PLUGINS"), *modules]
     blocked = {*names_in_environment("MSFT_WITHOUT"), *without}
@@ -82,7 +82,7 @@ class _Loader:
         self._depth = [0]
 
     def load_entry_point(self, entry_point: metadata.EntryPoint, blocked: set[str]) -> None:
-        """Load an installed plugin; one that is broken is listed as such."""
+        """Load an installed plugin. A broken one is listed as broken."""
         name, dist = entry_point.name, entry_point.dist
         info = PluginInfo(
             name,
@@ -96,7 +96,7 @@ class _Loader:
             return
         there = next((other for other in self.plugins.infos if other.name == name), None)
         if there is not None:
-            problem = f"another plugin is called {name!r} already ({there.origin})"
+            problem = f"another plugin already has the name {name!r} ({there.origin})"
             self.plugins.note(replace(info, name=f"{name} ({entry_point.value})", problem=problem))
             return
         cost = _Cost()
@@ -152,7 +152,7 @@ class _Loader:
             if hook is None:
                 continue
             if hook in functions:
-                raise BrokenPlugin(f"{hook} is there twice, once under another name", hook)
+                raise BrokenPlugin(f"two of its functions implement {hook}", hook)
             function = getattr(plugin, attribute)
             try:
                 guard = Guard(function, info.name, hook, self._observers, self._depth)
@@ -163,13 +163,13 @@ class _Loader:
             functions[hook] = guard.registered(marks or {})
         if not functions:
             module = plugin.__name__ if isinstance(plugin, ModuleType) else ""
-            own = f", for it is Python's own module {module!r}"
+            own = f" (Python has a module {module!r} of its own: was that one loaded?)"
             why = own if module in sys.stdlib_module_names else ""
             raise BrokenPlugin(f"it has no function marked @msft_core.hookimpl{why}")
         info = replace(info, warnings=tuple(warnings))
         self.plugins.register(info, functions)
         info = next(one for one in self.plugins.infos if one.name == info.name)
-        # Only now, since list_components may be what is slow.
+        # Measured only now, since list_components may be the slow part.
         self.plugins.note(
             replace(info, warnings=(*info.warnings, *cost.warnings()), seconds=cost.seconds)
         )
@@ -178,16 +178,16 @@ class _Loader:
 def _hook_of(
     plugin: object, attribute: str, marks: Mapping[str, Any] | None, warnings: list[str]
 ) -> str | None:
-    """The hook that an attribute of a plugin is marked as; None where it is none.
+    """The hook that an attribute of a plugin implements; None if it is not a hook.
 
     Raises:
-        BrokenPlugin: it is meant as a hook and cannot be one.
+        BrokenPlugin: the attribute is meant as a hook but cannot be one.
     """
     if marks is None:
         known_as = compat.RENAMED_HOOKS.get(attribute)
         hook = known_as.new if known_as else attribute
         if hook in hookspecs.HOOK_NAMES and callable(getattr(plugin, attribute, None)):
-            raise BrokenPlugin(f"{attribute} lacks @msft_core.hookimpl", attribute)
+            raise BrokenPlugin(f"{attribute} is not marked @msft_core.hookimpl", attribute)
         return None
     hook = marks.get("specname") or attribute
     if renamed := compat.RENAMED_HOOKS.get(hook):
@@ -198,7 +198,7 @@ def _hook_of(
             f"{hook} is not a hook of msft.{suggest(hook, hookspecs.HOOK_NAMES)}", hook
         )
     if marks.get("wrapper") or marks.get("hookwrapper"):
-        raise BrokenPlugin("hook wrappers are not part of the contract", hook)
+        raise BrokenPlugin(f"{hook} is a hook wrapper, which msft does not support", hook)
     if reason := _why_never_run(getattr(plugin, attribute), hook):
         raise BrokenPlugin(reason, hook)
     return hook
@@ -215,7 +215,7 @@ def _imported(load: Callable[[], Any]) -> Any:
 
 
 class _Cost:
-    """What loading a plugin costs, from now on."""
+    """Measures the time and the imports of loading a plugin, from now on."""
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
@@ -229,28 +229,28 @@ class _Cost:
         heavy = [name for name in _HEAVY if name in sys.modules and name not in self._before]
         if heavy:
             return [
-                f"loading it imports {', '.join(heavy)} ({self.seconds:.1f} s): import that inside "
-                "the functions that need it"
+                f"loading it imports {', '.join(heavy)} ({self.seconds:.1f} s): move that import "
+                "into the functions that need it"
             ]
         if self.seconds > _SLOW_SECONDS:
-            return [f"loading it takes {self.seconds:.1f} s, which every command has to wait for"]
+            return [f"loading it takes {self.seconds:.1f} s, and every command waits for it"]
         return []
 
 
 def _attribute(plugin: object, name: str, default: object) -> Any:
-    """An attribute of a plugin, which may compute it, and may fail."""
+    """An attribute of a plugin. The plugin may compute it, and that may fail."""
     try:
         return getattr(plugin, name, default)
     except Exception as error:
-        raise BrokenPlugin(f"asking it for {name} raised {first_line(error)}") from error
+        raise BrokenPlugin(f"reading its attribute {name} raised {first_line(error)}") from error
 
 
 def _why_never_run(function: object, hook: str) -> str:
-    """Why calling a hook's function would not run it; empty where it would."""
+    """Why calling a hook's function would not run its code; empty if it would."""
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        return f"{hook} is async, and nothing awaits it: write a plain function"
+        return f"{hook} is async, but msft does not await it: write a plain function"
     if inspect.isgeneratorfunction(function) and hook != "list_components":
-        return f"{hook} has a yield, and nothing iterates over it: write a plain function"
+        return f"{hook} has a yield, but msft does not iterate over it: write a plain function"
     return ""
 
 
@@ -274,7 +274,7 @@ def _import_named(module: str) -> Any:
             del sys.modules[name]
             raise
         return loaded
-    # The console script does not put the working directory on the path; `python -m` does.
+    # The console script does not put the working directory on the module path; `python -m` does.
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     return importlib.import_module(module)

@@ -1,7 +1,7 @@
 """The plugins of one run or command: list them, resolve a component by name, call hooks.
 
-Every function of a plugin is registered behind a guard (``guard.py``), so that whatever it raises
-names the plugin and the hook. Nothing here imports MindSpore or NumPy.
+Every function of a plugin is wrapped in a guard (``guard.py``), so that every exception names the
+plugin and the hook. Nothing here imports MindSpore or NumPy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MANY = 20
 
 
 class BrokenPlugin(Exception):
-    """Why a plugin cannot be used."""
+    """A plugin cannot be used. The message says why."""
 
     def __init__(self, problem: str, hook: str = "") -> None:
         super().__init__(problem)
@@ -31,7 +31,7 @@ class BrokenPlugin(Exception):
 
 @dataclass(frozen=True)
 class PluginInfo:
-    """What ``msft plugins`` says of one plugin."""
+    """What ``msft plugins`` shows of one plugin."""
 
     name: str
     version: str
@@ -43,9 +43,9 @@ class PluginInfo:
     given: bool = False
     """Given to this run (``--plugin``, ``run(plugins=[...])``), so asked before the owner."""
     location: str = ""
-    """Its module, or its file."""
+    """Its module or its file."""
     warnings: tuple[str, ...] = ()
-    """What works, but should be mended: old names, slow loading."""
+    """Flaws that its authors should fix, though it works: old names, slow loading."""
     seconds: float = 0.0
     """How long it took to load."""
     error: BaseException | None = field(default=None, compare=False, repr=False)
@@ -65,7 +65,7 @@ class Plugins:
     # Filling
 
     def marks_of(self, plugin: object, attribute: str) -> Mapping[str, Any] | None:
-        """What ``@hookimpl`` says of a function of a plugin; None where it is no hook."""
+        """The options that ``@hookimpl`` set on a plugin's function; None if it is not marked."""
         marks: Any = self._manager.parse_hookimpl_opts(plugin, attribute)
         return marks
 
@@ -74,14 +74,14 @@ class Plugins:
         self._infos[info.name] = info
 
     def register(self, info: PluginInfo, functions: Mapping[str, Callable[..., Any]]) -> None:
-        """Take a plugin in, with what it offers.
+        """Register a plugin and its components.
 
         Args:
-            info: what is known of it so far.
-            functions: by the name of the hook, each behind its guard.
+            info: the facts about it known so far.
+            functions: its guarded functions, by name of the hook.
 
         Raises:
-            BrokenPlugin: its list of components is wrong. It is not registered then.
+            BrokenPlugin: its list of components is wrong. Then the plugin is not registered.
         """
         plugin = _Guarded()
         for hook, function in functions.items():
@@ -120,9 +120,9 @@ class Plugins:
             key = (component.kind, component.name)
             if key in self._owners:
                 message = (
-                    f"{hook} claims the {component.kind} {component.name!r}, which plugin "
-                    f"{self._owners[key]!r} has already (--without {self._owners[key]} leaves "
-                    "that one out)"
+                    f"{hook} lists the {component.kind} {component.name!r}, which plugin "
+                    f"{self._owners[key]!r} already offers (--without {self._owners[key]} blocks "
+                    "that plugin)"
                 )
                 self._contested[key] = name
                 raise BrokenPlugin(message, hook)
@@ -155,12 +155,12 @@ class Plugins:
         """Resolve a component by name.
 
         Raises:
-            UsageError: there is none of that name, or two plugins claim it.
+            UsageError: no plugin offers it, or two plugins do.
         """
         key = (kind, name)
         if key in self._contested:
             raise UsageError(
-                f"{kind} {name!r} is claimed by two plugins, {self._owners[key]!r} and "
+                f"two plugins offer the {kind} {name!r}, {self._owners[key]!r} and "
                 f"{self._contested[key]!r} (hook list_components): block one with --without NAME."
             )
         components = self.components(kind)
@@ -173,7 +173,7 @@ class Plugins:
         raise UsageError(message)
 
     def components_of(self, plugin: str) -> tuple[Component, ...]:
-        """What a plugin offers."""
+        """The components that a plugin offers."""
         return self._infos[plugin].components
 
     def owner(self, kind: Kind, name: str) -> str:
@@ -184,7 +184,7 @@ class Plugins:
 
     @contextmanager
     def named_by_package(self) -> Iterator[None]:
-        """Whatever plugin an error names, name the package that it came with."""
+        """Add the plugin's package to every ``PluginError`` that is raised inside."""
         try:
             yield
         except PluginError as error:
@@ -194,13 +194,14 @@ class Plugins:
             raise
 
     def ask(self, hook: str, kind: Kind, name: str, **arguments: Any) -> tuple[Any, str, bool]:
-        """Ask for a component: the plugins given to this run, the last one first, then its owner.
+        """Ask for a component: first the plugins given to this run, the last one first, then its
+        owner.
 
-        Returns: the first answer that is not None, the plugin it came from, and whether that is
-        an override of the owner.
+        Returns: the first hook result that is not None, the plugin that returned it, and whether
+        this plugin overrides the owner.
 
         Raises:
-            PluginError: the hook raised, or nobody answered.
+            PluginError: the hook raised, or every plugin returned None.
         """
         owner = self.owner(kind, name)
         given = [info.name for info in self.infos if info.given and info.name != owner]
@@ -217,17 +218,17 @@ class Plugins:
     def call_each(
         self, hook: str, enabled: Callable[[Kind, str], bool], **arguments: Any
     ) -> Iterator[tuple[str, Any]]:
-        """Call a hook of one plugin after another, in pluggy's order; give name and answer."""
+        """Call a hook of one plugin after another, in pluggy's order. Yield name and result."""
         for plugin in self.names_with(hook, enabled):
             yield plugin, self.call_one(hook, plugin, **arguments)
 
     def names_with(self, hook: str, enabled: Callable[[Kind, str], bool]) -> list[str]:
-        """Plugins that would be called, in order."""
+        """The plugins whose hook would be called, in order."""
         return [name for name in self.order(hook) if self._switched_on(name, hook, enabled)]
 
     def order(self, hook: str) -> list[str]:
-        """Plugins that implement a hook in the order they are called, switched on or not."""
-        if hook == "list_components":  # of each as it is loaded
+        """The plugins that implement a hook, switched on or off, in the order of the calls."""
+        if hook == "list_components":  # called when a plugin is loaded
             return [info.name for info in self.infos if hook in info.hooks]
         if hookspecs.HOOKS[hook].first_result:
             having = [info for info in self.infos if hook in info.hooks]
@@ -236,7 +237,7 @@ class Plugins:
         return [i.plugin_name for i in reversed(getattr(self._manager.hook, hook).get_hookimpls())]
 
     def mark(self, hook: str, plugin: str) -> str:
-        """``tryfirst``, ``trylast`` or nothing: where a plugin wants to be in the order."""
+        """``tryfirst``, ``trylast`` or ``""``: the place in the order that a plugin asks for."""
         for implementation in getattr(self._manager.hook, hook).get_hookimpls():
             if implementation.plugin_name == plugin:
                 marks = ("tryfirst", implementation.tryfirst), ("trylast", implementation.trylast)
@@ -244,7 +245,7 @@ class Plugins:
         return ""
 
     def call_one(self, hook: str, plugin: str, **arguments: Any) -> Any:
-        """Call a hook of one plugin, and check its result; None where it gives none.
+        """Call a hook of one plugin, and check its result. Returns None if the hook does.
 
         Raises:
             PluginError: the function raised, or its result breaks the contract.
@@ -266,7 +267,7 @@ class Plugins:
 
 
 class _Guarded:
-    """Stands for a plugin in pluggy: its hook functions, each behind a guard."""
+    """The object registered with pluggy for a plugin. It holds the guarded hook functions."""
 
 
 def lacks_hook(component: Component, hooks: Sequence[str]) -> str:
@@ -282,7 +283,7 @@ def lacks_hook(component: Component, hooks: Sequence[str]) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    """The names, or where they are many, how to see them."""
+    """The names. If there are many, the first ones and the command that lists all."""
     if len(names) <= _MANY:
         return ", ".join(names) or "none"
     return f"{', '.join(names[:_MANY])} and {len(names) - _MANY} more (msft plugins)"

@@ -1,8 +1,8 @@
-"""What ``msft plugins new`` writes: the package of a small plugin that works.
+"""Writes the package of a small, working plugin: ``msft plugins new``.
 
-The templates are the files of a package that works as it is, ``msft-example`` with the plugin
-``example``: those of the kind and those that all kinds share. Its names are replaced by the new
-ones; there is no other templating.
+The templates are the files of a working package, ``msft-example`` with the plugin ``example``: a
+folder of files for each kind, and a folder that all kinds share. Writing a package replaces these
+names by the new ones; there is no other templating.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from msft_core.plugins.registry import Plugins
 KINDS = ("dataset", "backbone", "strategy", "callback", "metric")
 
 _TEMPLATES = Path(__file__).parent / "templates"
-# Under a name with a dot, git and packaging tools would take these for this project's own.
+# With a leading dot, git and packaging tools would use these files for msft's own repository.
 _DOTTED = ("gitignore", "github")
 
 
@@ -32,11 +32,11 @@ class Written:
     """A package that was written.
 
     Args:
-        name: of the plugin and of its component.
-        kind: of the component.
+        name: name of the plugin and of its component.
+        kind: kind of the component.
         package: name of the distribution.
-        module: its module.
-        folder: of the package.
+        module: name of its module.
+        folder: the package's folder.
         files: paths in the folder.
     """
 
@@ -49,34 +49,36 @@ class Written:
 
 
 def write(name: str, kind: str, out: Path, plugins: Plugins) -> Written:
-    """Write the package of a new plugin: all of it, or nothing.
+    """Write the package of a new plugin completely, or write nothing.
 
     Args:
-        name: of the plugin and its component; a leading ``msft-`` is dropped.
+        name: name of the plugin and its component. A leading ``msft-`` is dropped.
         kind: one of ``KINDS``.
-        out: an existing folder; the package becomes the folder ``msft-NAME`` in it.
-        plugins: what is installed, whose names are taken.
+        out: an existing folder. The package becomes the folder ``msft-NAME`` in it.
+        plugins: the installed plugins. Their names cannot be used again.
 
     Raises:
-        UsageError: the name or the kind will not do, or the folder is there or cannot be written.
+        UsageError: the name or the kind is not allowed, or the folder exists or cannot be written.
     """
     name = name.removeprefix("msft-")
     if kind == "extractor":
-        raise UsageError("--kind extractor has no template: docs/plugins/extractors.md shows one.")
+        raise UsageError(
+            "--kind extractor: there is no template; see the example in docs/plugins/extractors.md."
+        )
     if kind not in KINDS:
-        raise UsageError(f"--kind {kind}: it is one of {', '.join(KINDS)}.{suggest(kind, KINDS)}")
+        raise UsageError(f"--kind {kind}: choose one of {', '.join(KINDS)}.{suggest(kind, KINDS)}")
     _require_usable(name, kind, plugins)
     package, module = f"msft-{name.replace('_', '-')}", f"msft_{_identifier(name)}"
     if importlib.util.find_spec(module) is not None:
-        raise UsageError(f"there is a module {module} already: choose another name.")
+        raise UsageError(f"a module {module} already exists: choose another name.")
     folder = out / package
     if not out.is_dir():
-        raise UsageError(f"no folder {out}: make it first, or name another with --out DIR.")
+        raise UsageError(f"no folder {out}: create it first, or name another with --out DIR.")
     if os.path.lexists(folder):
-        raise UsageError(f"{folder} is there already: choose another name, or another --out DIR.")
+        raise UsageError(f"{folder} already exists: choose another name, or another --out DIR.")
     texts = dict(sorted(_files(name, kind)))
     try:
-        # Beside its place, so that the package appears there as a whole or not at all.
+        # Written beside the final folder and then renamed, so that no half package appears.
         with tempfile.TemporaryDirectory(prefix=f".{package}-", dir=out) as scratch:
             unfinished = Path(scratch, package)
             for path, text in texts.items():
@@ -91,21 +93,21 @@ def write(name: str, kind: str, out: Path, plugins: Plugins) -> Written:
 def _require_usable(name: str, kind: str, plugins: Plugins) -> None:
     if not re.fullmatch(r"[a-z]([a-z0-9_-]*[a-z0-9])?", name):
         raise UsageError(
-            f"{name!r} is no name for a plugin: take lower-case letters, digits, - and _, with a "
-            "letter first and no - or _ last."
+            f"{name!r} is not a valid name for a plugin: use lower-case letters, digits, - and _, "
+            "with a letter first and no - or _ last."
         )
     if keyword.iskeyword(name):
-        raise UsageError(f"{name!r} is a word of Python's own: choose another name.")
+        raise UsageError(f"{name!r} is a keyword of Python: choose another name.")
     for info in plugins.infos:
         if _identifier(info.name) == _identifier(name):
             raise UsageError(
-                f"there is a plugin {info.name!r} already ({info.origin}): choose another name."
+                f"a plugin {info.name!r} already exists ({info.origin}): choose another name."
             )
         for component in info.components:
             if component.kind == kind and _identifier(component.name) == _identifier(name):
                 raise UsageError(
-                    f"plugin {info.name!r} ({info.origin}) has a {kind} {component.name!r} "
-                    "already: choose another name."
+                    f"plugin {info.name!r} ({info.origin}) already has a {kind} "
+                    f"{component.name!r}: choose another name."
                 )
 
 
@@ -121,7 +123,7 @@ def _files(name: str, kind: str) -> Iterator[tuple[str, str]]:
 
 
 def _renamed(text: str, name: str) -> str:
-    # The contract that this msft has, whatever the templates were written for.
+    # The contract version of this msft, whichever version the templates declare.
     major, minor = map(int, compat.API_VERSION.split("."))
     text = re.sub(r'msft_api = "[\d.]+"', f'msft_api = "{compat.API_VERSION}"', text)
     text = re.sub(r"msft>=[\d.]+,<[\d.]+", f"msft>={compat.API_VERSION},<{major}.{minor + 1}", text)
@@ -132,7 +134,7 @@ def _renamed(text: str, name: str) -> str:
         "Example": "".join(word.capitalize() for word in re.split("[-_]+", name)),
         "example": name,
     }
-    # In one pass, since the new name may have "example" in it.
+    # In one pass, since the new name may contain "example".
     return re.sub("|".join(names), lambda found: names[found[0]], text)
 
 

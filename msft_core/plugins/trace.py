@@ -2,7 +2,7 @@
 
 ::
 
-    trace: > best_checkpoint.on_epoch_end(epoch=1, run=RunState)
+    trace: > best_checkpoint.on_epoch_end(epoch=1, run=LiveRun)
     trace:   > metrics.compute_metrics(predictions=Predictions)
     trace:   < metrics.compute_metrics = {'accuracy': 0.96}  0.1 ms
     trace: < best_checkpoint.on_epoch_end = None  41.3 ms
@@ -22,12 +22,12 @@ _LONGEST = 60
 
 
 def is_asked_for() -> bool:
-    """Whether the environment asks for it."""
+    """Whether the environment switches the trace on."""
     return os.environ.get(VARIABLE, "").lower() not in ("", "0", "false", "no", "off")
 
 
 class Tracer:
-    """Prints what it observes.
+    """Prints the hook calls that it observes.
 
     Args:
         out: default standard error.
@@ -51,7 +51,7 @@ class Tracer:
 
 
 def shortly(value: Any) -> str:
-    """A value in a few words: an array by dtype and shape, an object by its class."""
+    """A value as short text: an array as dtype and shape, an object as its class."""
     if value is None or isinstance(value, (bool, int, float)):
         return repr(value)
     if isinstance(value, str):

@@ -1,1 +1,1 @@
-"""What a run leaves, and how callbacks see a run."""
+"""The run folder, its checkpoints, and a run as callbacks see it."""

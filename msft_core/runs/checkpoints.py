@@ -1,4 +1,4 @@
-"""The checkpoints of a run: complete files, with all that prediction needs inside."""
+"""The checkpoints of a run. Each is a complete file that holds all that prediction needs."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from msft_core.types import Preprocessing, Reporter
 from msft_core.weights import Checkpoint
 
 FORMAT = 2
-"""Of the metadata. 1, of msft 0.1 to 0.3.0, lacks the backbone's settings."""
+"""Format number of the metadata. Format 1 (msft 0.1 to 0.3.0) lacks the backbone's settings."""
 
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What a checkpoint says of the classifier in it.
+    """The metadata of a checkpoint: it describes the classifier in the file.
 
     Args:
-        backbone: name of the component.
-        settings: of the backbone, as in the section ``backbone`` of a configuration.
+        backbone: name of the backbone component.
+        settings: the backbone's settings, as in the section ``backbone`` of a configuration.
         dialect: where the backbone's weights came from.
-        strategy: name of the component that trained it.
+        strategy: name of the strategy that trained the classifier.
         classes: class names in label order.
-        preprocessing: of the images.
-        format: of the metadata.
+        preprocessing: how an image becomes the network's input.
+        format: format number of the metadata.
     """
 
     backbone: str
@@ -41,7 +41,7 @@ class CheckpointInfo:
     format: int = FORMAT
 
     def to_metadata(self) -> dict[str, str]:
-        """As strings: a ``.ckpt`` keeps nothing else."""
+        """Convert to strings: a ``.ckpt`` can keep nothing else beside the parameters."""
         return {
             "msft": str(self.format),
             "backbone": self.backbone,
@@ -54,18 +54,18 @@ class CheckpointInfo:
 
 
 def describe_checkpoint(checkpoint: Checkpoint, reporter: Reporter) -> CheckpointInfo:
-    """What a checkpoint of msft says of the classifier in it.
+    """Read the metadata of a checkpoint that msft wrote.
 
     Args:
-        checkpoint: as ``weights.read_checkpoint`` gives it.
-        reporter: told where an older format lacks something, and what is assumed instead.
+        checkpoint: as ``weights.read_checkpoint`` returns it.
+        reporter: receives a line if an older format lacks a field, with the default used instead.
 
     Raises:
-        WeightsError: it is of another program, of a newer msft, or damaged.
+        WeightsError: another program or a newer msft wrote the file, or the file is damaged.
     """
     metadata, path = checkpoint.metadata, checkpoint.path
     if "msft" not in metadata:
-        raise WeightsError(f"{path}: no checkpoint of msft; give the best.ckpt of a run")
+        raise WeightsError(f"{path}: not a checkpoint of msft; give the best.ckpt of a run")
     try:
         number = int(metadata["msft"])
         if number > FORMAT:
@@ -85,11 +85,13 @@ def describe_checkpoint(checkpoint: Checkpoint, reporter: Reporter) -> Checkpoin
             format=number,
         )
     except (KeyError, ValueError, TypeError) as error:
-        raise WeightsError(f"{path}: its metadata is damaged ({error!r})") from error
+        raise WeightsError(
+            f"{path}: its metadata is damaged ({error!r}); give another checkpoint"
+        ) from error
     if "settings" not in metadata:
         reporter.info(
-            f"{path} was written by msft 0.3.0 or older, which did not keep the backbone's "
-            f"settings: the defaults of {info.backbone} are used."
+            f"{path} was written by msft 0.3.0 or older, which did not save the backbone's "
+            f"settings: the default settings of {info.backbone} are used."
         )
     return info
 
@@ -117,7 +119,7 @@ def save_checkpoint(path: Path, state: TrainState, info: CheckpointInfo) -> Path
 
 
 def load_parameters(path: Path, state: TrainState) -> None:
-    """Take the values of a checkpoint that ``save_checkpoint`` wrote for this network."""
+    """Load the parameters from a checkpoint that ``save_checkpoint`` wrote for this network."""
     import mindspore as ms
 
     saved = ms.load_checkpoint(str(path))

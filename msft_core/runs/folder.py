@@ -1,4 +1,4 @@
-"""The folder of a run: under a temporary name until the run has begun."""
+"""The run folder. It has a temporary name until the run has begun."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OF_THE_DISK = {"lost+found"}
 
 
 class RunFolder:
-    """The folder of one run, under a temporary name until the run has begun.
+    """The folder of one run. It has a temporary name until ``commit``.
 
     An empty folder that is there already, such as a mount point or what a link points to, is used
     as it is: the run is prepared in a hidden folder inside.
@@ -27,7 +27,7 @@ class RunFolder:
         numbered: where the name is taken, take the name with -2, -3 ... instead.
 
     Raises:
-        UsageError: it is there already and not empty, or cannot be written.
+        UsageError: the path exists and is not an empty folder, or cannot be written.
     """
 
     def __init__(self, final: Path, *, numbered: bool = False) -> None:
@@ -89,7 +89,7 @@ class RunFolder:
         )
 
     def discard(self) -> None:
-        """Leave nothing of a run that never began."""
+        """Remove the folder, and the parent folders created for it: the run never began."""
         shutil.rmtree(self.path, ignore_errors=True)
         self._remove_parents()
 

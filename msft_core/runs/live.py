@@ -45,13 +45,13 @@ class LiveRun:
     """Implements ``msft_core.types.Run``, whose docstrings say what each member does.
 
     Args:
-        config: resolved.
-        run_folder: already under its final name.
-        splits: checked.
+        config: the resolved configuration.
+        run_folder: already has its final name.
+        splits: the checked images.
         trainer: holds the train state.
-        feed: batches for each use.
-        plugins: whose hooks are called.
-        reporter: for progress of an evaluation.
+        feed: gives the batches for each use.
+        plugins: the plugins whose hooks are called.
+        reporter: shows the progress of an evaluation.
         interrupts: held back during a write.
         environment: what ``environment.json`` says but for the engine of the frozen stages.
     """
@@ -106,7 +106,7 @@ class LiveRun:
         try:
             return self.config.settings(kind, name)
         except (AttributeError, KeyError):
-            raise ValueError(f"settings: there is no {kind} {name!r}") from None
+            raise ValueError(f"settings: this run has no {kind} {name!r}") from None
 
     def evaluate(self, split: str = "val") -> Mapping[str, float]:
         """See ``Run``."""
@@ -119,9 +119,11 @@ class LiveRun:
             for plugin, result in results:
                 for name, value in result.items():
                     if name in givers:
-                        raise PluginError(plugin, hook, f"{givers[name]} gives {name!r} already")
+                        raise PluginError(
+                            plugin, hook, f"metric {name!r} is already computed by {givers[name]}"
+                        )
                     figures[name], givers[name] = float(value), f"plugin {plugin!r}"
-            # All plugins are given the same, so none may change it.
+            # All plugins get the same mapping, so no plugin may change it.
             self._evaluated[split] = MappingProxyType(figures)
         return self._evaluated[split]
 
@@ -194,13 +196,13 @@ class LiveRun:
     def stop(self, reason: str) -> None:
         """See ``Run``."""
         if not reason:
-            raise ValueError("stop: give a reason, which the output shows")
+            raise ValueError("stop: the reason is empty; give one, since msft prints it")
         self.state.stop_reason = reason
 
     # What the engine uses
 
     def call(self, hook: str, **arguments: Any) -> None:
-        """Call a hook of every plugin; the first that raises ends it."""
+        """Call a hook of every plugin, up to the first exception."""
         for _ in self._plugins.call_each(hook, self.config.enabled, run=self, **arguments):
             pass
 
@@ -263,13 +265,13 @@ class LiveRun:
                 self.forget()
 
     def begin_epoch_end(self, record: EpochRecord) -> None:
-        """The weights have changed: forget what was computed, and note the epoch."""
+        """Forget the results of the old weights, and add the epoch to the history."""
         self.forget()
         self._extra = {}
         self.state.history.append(record)
 
     def finish_epoch_end(self) -> EpochRecord:
-        """Complete the epoch's record with what callbacks evaluated and recorded, and write it."""
+        """Add the callbacks' metrics and recorded values to the epoch's record, and write it."""
         history = self.state.history
         last = history[-1] = replace(
             history[-1], val=dict(self._evaluated.get("val", {})), extra=dict(self._extra)
@@ -279,7 +281,7 @@ class LiveRun:
         return last
 
     def forget(self) -> None:
-        """Drop what was computed with other weights."""
+        """Drop evaluations and predictions of other weights."""
         self._evaluated, self._predicted = {}, {}
 
     def _predict(self, split: str) -> tuple[Predictions, float]:
@@ -317,14 +319,14 @@ class LiveRun:
         ids = tuple(table.ids[int(index)] for index in indices)
         predictions = Predictions(ids, labels, softmax(logits), self.splits.classes)
         loss = mean_loss(logits, labels)
-        # All plugins are given the same, so none may change it.
+        # All plugins get the same arrays, so no plugin may change them.
         for array in (predictions.labels, predictions.probabilities):
             array.flags.writeable = False
         return predictions, loss
 
     def _table(self, split: str) -> Any:
         if split not in ("train", "val"):
-            raise ValueError(f"there is no split {split!r}: 'train' or 'val'")
+            raise ValueError(f"there is no split {split!r}: use 'train' or 'val'")
         return getattr(self.splits, split)
 
     def _collect(self, table: Any, batches: Iterator[Batch], count: int) -> ImageBatch:
@@ -353,7 +355,7 @@ class LiveRun:
 
 
 _OF_THE_CORE = ("epoch", "train", "val", "learning_rate", "seconds", "step_ms")
-"""Keys of a line of ``metrics.jsonl``."""
+"""Keys that msft itself writes into a line of ``metrics.jsonl``."""
 
 
 def _line(record: EpochRecord) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""The machine and the terminal."""
+"""The machine and the terminal: device, oneDNN, interrupts, console, cache folder."""

@@ -1,4 +1,4 @@
-"""The folder for what is worth keeping between runs."""
+"""The cache folder: downloads, features and other files that runs share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cache_dir() -> Path:
-    """``MSFT_CACHE``, else the user's cache folder as the platform has it."""
+    """The folder in ``MSFT_CACHE``, or the platform's cache folder for this user."""
     chosen = os.environ.get("MSFT_CACHE")
     if chosen:
         return Path(chosen).absolute()

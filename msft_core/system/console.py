@@ -1,6 +1,6 @@
-"""What the user sees while something runs: lines, warnings, progress.
+"""Output for the user during a command: lines, warnings and progress.
 
-On a terminal progress is a bar; elsewhere (a pipe, a log file, CI) it is now and then a plain line.
+On a terminal progress is a bar. Elsewhere (a pipe, a log file, CI) it is a plain line now and then.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _QUIET_BELOW_SECONDS = 1.0
 
 
 class PlainReporter:
-    """Plain lines: information on ``out``, warnings on ``err``.
+    """Prints plain lines: information to ``out``, warnings to ``err``.
 
     Args:
         quiet: leave information and progress out.
@@ -48,7 +48,7 @@ class PlainReporter:
     def progress(
         self, description: str, total: int | None = None, unit: str = ""
     ) -> AbstractContextManager[Callable[[int], None]]:
-        """A line every ten seconds, and one at the end of what took over a second."""
+        """Print a line every ten seconds, and one at the end if the work took over a second."""
         return self._lines(description, total, unit)
 
     @contextmanager
@@ -75,7 +75,7 @@ class PlainReporter:
 
 
 class TerminalReporter(PlainReporter):
-    """The same on a terminal, with bars drawn by rich, which is imported at the first bar."""
+    """The same for a terminal. rich draws the bars; it is imported at the first bar."""
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
         super().__init__(quiet=quiet, verbose=verbose)
@@ -93,7 +93,7 @@ class TerminalReporter(PlainReporter):
     def progress(
         self, description: str, total: int | None = None, unit: str = ""
     ) -> AbstractContextManager[Callable[[int], None]]:
-        """A bar that goes away when it is done."""
+        """Show a bar, and remove it at the end."""
         if self.quiet or self._live is not None:
             return _silent()
         return self._bar(description, total, unit)

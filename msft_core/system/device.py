@@ -1,4 +1,4 @@
-"""The device, and the environment MindSpore needs, set before it is imported."""
+"""Choose the device, and set the environment that MindSpore needs before it is imported."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from msft_core.types import Reporter
 
 @dataclass(frozen=True)
 class Runtime:
-    """What was chosen.
+    """The chosen device and modes.
 
     Args:
         device: cpu, gpu or ascend.
-        graph: compile steps into graphs; else PyNative.
+        graph: compile steps into graphs; otherwise use PyNative mode.
         sink: feed whole epochs to the device at once.
-        may_compile: even where ``graph`` is not chosen, compile what gains by it.
+        may_compile: without ``graph``, still compile the parts that run faster compiled.
     """
 
     device: str
@@ -40,12 +40,13 @@ def prepare(settings: RuntimeSettings, reporter: Reporter) -> Runtime:
     """Choose the device, set the environment, then import MindSpore and point it there.
 
     Raises:
-        DeviceError: the device asked for is not there.
+        DeviceError: MindSpore cannot use the device here.
     """
     device = _detect_device() if settings.device == "auto" else settings.device
     if device == "cpu":
         onednn.cap(os.environ, reporter)
-    # Its warnings are about itself; errors still come through. A user's own level stays.
+    # MindSpore's warnings concern only MindSpore itself. Errors are still shown. A level that the
+    # user has set stays.
     os.environ.setdefault("GLOG_v", "3")
     # A graph that does not compile is dumped; without this, into the working directory.
     if "MS_OM_PATH" not in os.environ:
@@ -57,28 +58,30 @@ def prepare(settings: RuntimeSettings, reporter: Reporter) -> Runtime:
         may_compile=settings.mode != "pynative",
     )
     if runtime.sink and device == "cpu":
-        raise DeviceError("runtime.sink = true: MindSpore has no dataset sink mode on a CPU.")
+        raise DeviceError(
+            "runtime.sink = true: MindSpore has no dataset sink mode on a CPU. Remove the setting."
+        )
     _select(device)
     return runtime
 
 
 def cpu_count() -> int:
-    """CPUs this process may use."""
+    """Number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def clamp_workers(asked: int | None, reporter: Reporter) -> int:
-    """Decoding threads: one a CPU by default, never more; MindSpore raises above that."""
+    """Number of decoding threads: by default one for each CPU. MindSpore accepts no more."""
     cpus = cpu_count()
     if asked is None:
         return cpus
     if asked > cpus:
-        reporter.info(f"data.workers = {asked}: this machine has {cpus} CPUs, so {cpus} are used.")
+        reporter.info(f"data.workers = {asked} exceeds the {cpus} CPUs: msft uses {cpus} threads.")
     return min(asked, cpus)
 
 
 def versions() -> dict[str, str]:
-    """Versions that decide a run's figures, for ``environment.json``."""
+    """Versions that decide a run's results, for ``environment.json``."""
     names = ("msft", "mindspore", "numpy", "pillow", "pluggy", "pydantic", "matplotlib")
     return {"python": sys.version.split()[0]} | {n: importlib.metadata.version(n) for n in names}
 
@@ -100,14 +103,13 @@ def _select(device: str) -> None:
         import mindspore as ms
     target = {"cpu": "CPU", "gpu": "GPU", "ascend": "Ascend"}[device]
     try:
-        # Steps are compiled one by one where `graph` asks for it, so the context is PyNative.
+        # `graph` compiles each step by itself, so the context stays in PyNative mode.
         ms.set_context(mode=ms.PYNATIVE_MODE)
-        # Once something has run, as in a notebook, setting even the same device is an error.
+        # After the first operator, as in a notebook, setting even the same device is an error.
         if ms.get_context("device_target") != target:
             ms.set_device(target)
-        # Its optimizers are compiled with two calls inside one another for each parameter of a
-        # group with a rate of its own; the default of 1000 is enough for some 490 of them, and
-        # DenseNet-201 has 600.
+        # A compiled optimizer nests two calls for each parameter of a group with its own rate. The
+        # default limit of 1000 is enough for about 490 parameters, and DenseNet-201 has 600.
         ms.set_recursion_limit(10_000)
         _try_out(ms)
     except Exception as error:

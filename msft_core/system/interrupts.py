@@ -1,7 +1,7 @@
 """Ctrl-C: end soon, but never in the middle of a step or a write.
 
-While MindSpore runs an operator, its own handler answers SIGINT by sending the process SIGTERM,
-which would kill it; so SIGTERM is caught as well, and both mean the same.
+While MindSpore runs an operator, its own handler of SIGINT sends SIGTERM to the process, and that
+would kill it. So msft catches SIGTERM too, and treats both signals alike.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """Turns signals into ``KeyboardInterrupt``, held back where that would do harm.
+    """Turns signals into ``KeyboardInterrupt``, and holds it back where it would do harm.
 
     A second signal is not held back by ``held``: files are written beside their names, so nothing
     is lost.
@@ -29,7 +29,7 @@ class Interrupts:
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Catch the signals; elsewhere than in the main thread there are none to catch."""
+        """Catch the signals inside the block. Only the main thread can receive signals."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -42,7 +42,7 @@ class Interrupts:
                 signal.signal(number, handler)
 
     def install(self) -> None:
-        """Put our handlers in place; again wherever MindSpore may have put its own."""
+        """Install msft's handlers. Call it again wherever MindSpore may have replaced them."""
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 signal.signal(number, self._handle)

@@ -1,7 +1,7 @@
-"""oneDNN as built into MindSpore: how to keep it fast on a CPU with AVX-512.
+"""Keep oneDNN, which is built into MindSpore, fast on a CPU with AVX-512.
 
-The one place that knows of the environment variable: set before MindSpore's first convolution,
-which reads it, and taken back after it for other engines.
+Only this module knows the environment variable. It is set before MindSpore's first convolution,
+which reads it. After that it is removed, for the sake of other engines.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 
 from msft_core.types import Reporter
 
-# oneDNN as built into these releases runs every convolution but 1x1 stride 1 on a reference kernel
-# where the CPU has AVX-512: about 90 times slower (a 64->64 3x3 convolution on 8x56x56, 2,500 ms
-# against 27). 2.7 and 2.8 do not. The value is oneDNN's own name for the newest instruction set
-# that it may use.
+# In these releases, on a CPU with AVX-512, oneDNN runs every convolution except 1x1 with stride 1
+# on a reference kernel. That is about 90 times slower (a 64->64 3x3 convolution on 8x56x56 takes
+# 2,500 ms instead of 27). MindSpore 2.7 and 2.8 do not have this flaw. The value is oneDNN's name
+# for the newest instruction set that it may use.
 _SLOW_AVX512_FROM, _SLOW_AVX512_BEFORE = (2, 9), (2, 11)
 
 VARIABLE, _VALUE = "ONEDNN_MAX_CPU_ISA", "AVX2"
@@ -25,9 +25,9 @@ _state: dict[str, bool] = {"capped": False, "released": False}
 
 
 def cap(environment: MutableMapping[str, str], reporter: Reporter) -> bool:
-    """Keep oneDNN off AVX-512 on releases of MindSpore where that is slow, and say so.
+    """Forbid AVX-512 to oneDNN in releases of MindSpore where it is slow, and say so.
 
-    Returns: whether the variable was set; a user's own value stays.
+    Returns: whether msft set the variable. A value that the user has set stays.
     """
     if VARIABLE in environment or _state["released"]:
         return False
@@ -35,15 +35,15 @@ def cap(environment: MutableMapping[str, str], reporter: Reporter) -> bool:
         return False
     environment[VARIABLE] = _VALUE
     _state["capped"] = True
-    reporter.info(f"{VARIABLE}={_VALUE} is set: this MindSpore is slow with AVX-512.")
+    reporter.info(f"msft sets {VARIABLE}={_VALUE}: this MindSpore is slow with AVX-512.")
     return True
 
 
 def release(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Take the variable back, for engines that carry a oneDNN of their own.
+    """Remove the variable, for engines with their own oneDNN.
 
-    MindSpore's reads it at its first convolution and never again: call this after one. A user's
-    own value stays.
+    MindSpore reads it at its first convolution and never again. So call this after a convolution. A
+    value that the user has set stays.
     """
     if _state["capped"]:
         environment.pop(VARIABLE, None)
@@ -51,14 +51,14 @@ def release(environment: MutableMapping[str, str] = os.environ) -> None:
 
 
 def mindspore_is_slow_with_avx512(version: str | None = None) -> bool:
-    """Whether this release (the installed one by default) has the slow convolutions."""
+    """Whether this release of MindSpore (by default the installed one) has slow convolutions."""
     version = version or importlib.metadata.version("mindspore")
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     return _SLOW_AVX512_FROM <= numbers < _SLOW_AVX512_BEFORE
 
 
 def cpu_has_avx512(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether Linux lists AVX-512 among the CPU's flags; False where there is no such list."""
+    """Whether Linux lists AVX-512 among the CPU's flags. False if there is no such list."""
     try:
         return "avx512f" in cpuinfo.read_text(encoding="utf-8", errors="replace")
     except OSError:

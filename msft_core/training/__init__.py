@@ -1,1 +1,1 @@
-"""From batches to weights: the step, its compilation, losses, schedules, the train state."""
+"""Train on batches: the step, its compilation, losses, schedules and the train state."""

@@ -1,4 +1,4 @@
-"""How a step or a forward pass is compiled, and what happens where it cannot be."""
+"""Compile a step or a forward pass, and run it eagerly if it does not compile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from msft_core.types import Array
 
 
 def in_graph_mode(cell: nn.Cell, *arguments: Any) -> Any:
-    """Call a Cell in graph mode, whatever mode is on; it is compiled once for each shape."""
+    """Call a Cell in graph mode, whatever the current mode. It is compiled once for each shape."""
     ms.set_context(mode=ms.GRAPH_MODE)
     try:
         return cell(*arguments)
@@ -25,7 +25,7 @@ def in_graph_mode(cell: nn.Cell, *arguments: Any) -> Any:
 def compiled_or_eager(
     compiled: Callable[..., Any], eager: Callable[..., Any], say: Callable[[str], None]
 ) -> Callable[..., Any]:
-    """Compile at the first call; where that fails, say so and run eagerly from then on."""
+    """Compile at the first call. If that fails, say so and run eagerly from then on."""
     chosen: Callable[..., Any] | None = None
 
     def call(*arguments: Any) -> Any:
@@ -36,8 +36,8 @@ def compiled_or_eager(
             result = compiled(*arguments)
             chosen = compiled
         except Exception as error:
-            result = eager(*arguments)  # where this fails too, the network is at fault
-            say(f"This network runs in PyNative, since it does not compile: {first_line(error)}")
+            result = eager(*arguments)  # if this fails too, the error is in the network
+            say(f"This network does not compile, so it runs in PyNative mode: {first_line(error)}")
             chosen = eager
         return result
 
@@ -45,6 +45,6 @@ def compiled_or_eager(
 
 
 def padded(inputs: Array, count: int) -> Array:
-    """(n, ...) to (count, ...): the last one is repeated."""
+    """Pad (n, ...) to (count, ...) by repeating the last element."""
     missing = count - len(inputs)
     return inputs if missing <= 0 else np.concatenate([inputs, np.repeat(inputs[-1:], missing, 0)])

@@ -30,8 +30,8 @@ def make_optimizers(
     are those of a fresh Adam (Kingma and Ba 2015, arXiv:1412.6980, section 3).
 
     Args:
-        trainable: names, rate factors and weight decay of each group; the optimizer's name.
-        parameters: of the network, by name.
+        trainable: the groups (names, rate factor, weight decay) and the optimizer's name.
+        parameters: the network's parameters by name.
         rates: the learning rate of each step of the run, before a group's rate factor.
         step: training steps done so far: the place in ``rates``.
         old: the optimizers so far, whose slots are kept for parameters that go on training.
@@ -65,7 +65,7 @@ def _make(
     groups = []
     for group in trainable.groups:
         decay = spec.weight_decay if group.weight_decay is None else group.weight_decay
-        decay, factor = float(decay), float(group.rate_factor)  # MindSpore takes no other type
+        decay, factor = float(decay), float(group.rate_factor)  # MindSpore accepts no other type
         own_rates = [rate * factor for rate in rates]
         chosen = [parameters[name] for name in group.names if name in names]
         for decays, weight_decay in ((True, decay), (False, 0.0)):

@@ -14,8 +14,8 @@ class Schedule:
 
     Args:
         spec: peak rate, shape and warm-up.
-        steps_per_epoch: training steps an epoch.
-        epochs: of the whole run.
+        steps_per_epoch: training steps in an epoch.
+        epochs: epochs of the whole run.
     """
 
     spec: OptimizerSpec
@@ -23,7 +23,7 @@ class Schedule:
     epochs: int
 
     def rates(self) -> list[float]:
-        """One for each step, before a group's rate factor."""
+        """The rate of each step, before a group's rate factor."""
         total = self.steps_per_epoch * self.epochs
         warmup = self.spec.warmup_epochs * self.steps_per_epoch
         rates = []

@@ -12,10 +12,10 @@ from msft_core.types import Backbone, Best, EpochRecord, Trainable
 
 @dataclass(eq=False)
 class TrainState:
-    """Everything that must survive for training to go on as if it had never stopped.
+    """Everything that training needs to continue as if it had never stopped.
 
-    Made once a run, changed by each epoch. The order of images, their views and the shape of the
-    learning rate follow from ``seed``, ``epoch`` and ``step``, so nothing else is remembered.
+    It is made once per run, and each epoch changes it. The order of the images, their views and
+    the learning rates follow from ``seed``, ``epoch`` and ``step``, so nothing else is kept.
 
     Args:
         backbone: its parameters are the network's.
@@ -26,7 +26,7 @@ class TrainState:
         step: training steps that were done, in all epochs.
         history: a record for each epoch that finished.
         best: the best checkpoint so far.
-        stop_reason: why training ends before its last epoch; empty where it does not.
+        stop_reason: why training ends before its last epoch; empty if it does not.
     """
 
     backbone: Backbone
@@ -44,4 +44,4 @@ class TrainState:
         self.parameters: dict[str, ms.Parameter] = {
             parameter.name: parameter for cell in cells for parameter in cell.get_parameters()
         }
-        """Of stages and head, moving statistics included, by name."""
+        """The parameters of stages and head by name, moving statistics included."""

@@ -23,12 +23,12 @@ from msft_core.training.state import TrainState
 from msft_core.training.step import Network, Step, cells_in_evaluation_mode, drive_dropout
 from msft_core.types import Array, Trainable
 
-_DOES_NOT_RUN = "the network does not run: "
+_DOES_NOT_RUN = "the network failed: "
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What an epoch of training gave: mean loss over its images, steps done, last rate."""
+    """Result of an epoch of training: mean loss over its images, number of steps, last rate."""
 
     loss: float
     steps: int
@@ -39,10 +39,10 @@ class Trainer:
     """Trains and evaluates the network of a train state.
 
     Args:
-        state: changed by training.
-        plugin: which plugin made the backbone, for messages.
-        num_classes: outputs expected of the head.
-        runtime: graph or PyNative, sink mode.
+        state: the train state; training changes it.
+        plugin: the plugin that made the backbone, for messages.
+        num_classes: number of outputs that the head must have.
+        runtime: graph or PyNative mode, sink mode.
         say: prints a line for the user.
     """
 
@@ -61,28 +61,28 @@ class Trainer:
         self._clock = drive_dropout(self.network, state.seed)
         self._loss_sum = ms.Parameter(ms.Tensor(0.0, ms.float32), name="msft_loss_sum")
         self.frozen_stages = 0
-        """How many leading stages are frozen: for one image they give the same all the time."""
+        """Number of stages in the frozen prefix: their output for a view never changes."""
         self._skipped = 0
         self._rates: list[float] = []
         self._step: Callable[..., Any] | None = None
         self._forward: Callable[..., Any] | None = None
 
-    # What trains
+    # Which parameters train
 
     def select(self, trainable: Trainable, steps_per_epoch: int, epochs: int) -> None:
-        """Freeze every parameter that is not selected, and make optimizer and step anew.
+        """Freeze every parameter that is not selected, and rebuild the optimizer and the step.
 
-        Optimizer slots of parameters that go on training are kept.
+        Parameters that continue to train keep their optimizer slots.
 
         Args:
             trainable: a strategy's result.
-            steps_per_epoch: training steps an epoch.
-            epochs: of the whole run.
+            steps_per_epoch: training steps in an epoch.
+            epochs: epochs of the whole run.
         """
         state = self.state
         for name, parameter in state.parameters.items():
             parameter.requires_grad = name in trainable.names
-        # With `batch` every stage runs in training mode, so none gives the same all the time.
+        # With `batch` every stage runs in training mode, so the output of every stage changes.
         frozen = trainable.batch_norm == "frozen_eval"
         self.network.frozen = (
             tuple(cells_in_evaluation_mode(self.backbone, trainable.names)) if frozen else ()
@@ -96,18 +96,18 @@ class Trainer:
         state.trainable = trainable
 
     def _first_that_trains(self) -> int:
-        """Index into the stages; their number where only the head trains."""
+        """Index of the first stage that trains; the number of stages if only the head trains."""
         trains = (
             any(p.requires_grad for p in part.get_parameters()) for part in self.network.parts
         )
         return list(trains).index(True)
 
     def skip_stages(self, count: int) -> None:
-        """Say what batches hold: images (0), or the outputs of so many leading stages for them."""
+        """Set what batches hold: images (0), or the outputs of ``count`` leading stages."""
         self._skipped, self._step, self._forward = count, None, None
 
     def prefix(self, stages: int) -> Chain:
-        """The first so many stages as one Cell in evaluation mode."""
+        """The first ``stages`` stages as one Cell in evaluation mode."""
         chain = Chain([stage.cell for stage in self.backbone.stages[:stages]])
         chain.set_train(False)
         return chain
@@ -141,7 +141,7 @@ class Trainer:
 
     @property
     def _evaluates_in_graph(self) -> bool:
-        """On a CPU that pays for the head alone: a whole network is as fast in PyNative."""
+        """Whether a graph evaluates. On a CPU this is faster only for the head alone."""
         only_head = self._skipped == len(self.backbone.stages)
         return self._runtime.graph or (self._runtime.may_compile and only_head)
 
@@ -170,10 +170,10 @@ class Trainer:
         Args:
             pipeline: the batches.
             epoch: from 1.
-            between_steps: called after each step; what it raises ends the epoch.
+            between_steps: called after each step. If it raises, the epoch ends.
 
         Raises:
-            TrainingError: the loss is not a number.
+            TrainingError: the loss is not finite.
         """
         assert self.state.optimizers, "select() comes first"
         self.network.set_train(True)
@@ -187,8 +187,8 @@ class Trainer:
             with blaming(self.plugin, "build_backbone", _DOES_NOT_RUN):
                 output = self._step(ms.Tensor(batch.inputs), ms.Tensor(batch.labels))[1]
             logits = self._checked(output.asnumpy(), len(batch.labels))
-            # Not the step's own loss: on a CPU its last bit varies from call to call, though the
-            # logits and the gradients do not.
+            # Not the step's own loss: on a CPU its last bit differs from call to call. The logits
+            # and the gradients do not.
             loss = mean_loss(logits, batch.labels)
             steps += 1
             self.state.step += 1
@@ -234,15 +234,15 @@ class Trainer:
         return self._rates[min(epoch * steps, len(self._rates)) - 1]
 
     def logits(self, batches: Iterable[Batch], batch_size: int) -> Iterator[tuple[Batch, Array]]:
-        """The network's logits in evaluation mode: each batch with its own, float32 (N, K).
+        """Yield each batch with its logits in evaluation mode, float32 (N, K).
 
         Args:
-            batches: of images, or of what ``skip_stages`` said.
-            batch_size: of all but the last; a graph is compiled for one shape, so the last is
-                padded to it there.
+            batches: hold images, or the outputs of the stages in ``skip_stages``.
+            batch_size: size of every batch but the last. A graph is compiled for one shape, so it
+                gets the last batch padded to this size.
 
         Raises:
-            PluginError: the head gives another shape.
+            PluginError: the logits have another shape.
         """
         self.network.set_train(False)
         if self._forward is None:

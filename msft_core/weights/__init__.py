@@ -1,8 +1,8 @@
-"""Find, read and load pretrained weights. Public: backbone plugins use it.
+"""Find, read and load pretrained weights. Public: backbone plugins use this package.
 
-The way of a checkpoint: ``resolve_weights`` turns what the user asked for into a file,
-``read_checkpoint`` reads it, whatever wrote it, the plugin says how its names map to the
-network's, and ``load_into`` copies the values and accounts for every one of them.
+Loading has four steps. ``resolve_weights`` turns the user's setting into a file.
+``read_checkpoint`` reads the file, whichever program wrote it. The plugin maps the file's names to
+the network's names. ``load_into`` copies the values and accounts for each of them.
 
 Importing this package imports NumPy but not MindSpore.
 """

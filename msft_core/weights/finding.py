@@ -1,4 +1,4 @@
-"""From what the user asked for to a file of weights."""
+"""Turn the setting ``weights`` into a file."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class KnownWeights:
-    """Weights that a backbone knows by name.
+    """Weights that a backbone offers under a name.
 
     Args:
-        url: where they are downloaded from.
-        sha256: of the file; None where none is published.
-        summary: one line about them.
-        find: for weights that an installed package carries, instead of ``url``: gives the file,
-            or raises WeightsError that says what to install.
+        url: the address to download them from.
+        sha256: SHA-256 of the file; None if none is published.
+        summary: one line about the weights.
+        find: instead of ``url``, for weights in an installed package: returns the file, or raises
+            WeightsError with the package to install.
     """
 
     url: str = ""
@@ -40,17 +40,17 @@ def resolve_weights(
     *,
     ways_out: Sequence[str] = (),
 ) -> Path | None:
-    """Turn what the user asked for into a file, downloading it where needed.
+    """Turn the setting ``weights`` into a file. Downloads it if needed.
 
     Args:
         spec: ``none``, a name in ``known``, an ``http(s)://`` or ``file://`` URL, or a file.
         context: cache folder and reporter.
         known: the backbone's weights by name.
-        ways_out: for the message of a download that fails, see ``downloads.fetch``.
+        ways_out: for the message of a failed download, see ``downloads.fetch``.
 
     Returns: the file, or None for ``none``.
 
-    Raises: WeightsError where there is no such file; DownloadError.
+    Raises: WeightsError if there is no such file; DownloadError.
     """
     if spec == "none":
         return None
@@ -72,6 +72,8 @@ def resolve_weights(
         return path
     names = ["none", *known]
     near = difflib.get_close_matches(spec, names, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "give one of these, a file or a URL."
+    hint = f"Did you mean {near[0]!r}?" if near else "Give one of these, a file or a URL."
     reason = "this is a folder" if path.is_dir() else "there is no such file"
-    raise WeightsError(f"weights {spec!r}: {reason}, and it is none of {', '.join(names)}; {hint}")
+    raise WeightsError(
+        f"weights {spec!r}: {reason}, and the known names are {', '.join(names)}. {hint}"
+    )

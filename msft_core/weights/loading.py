@@ -1,4 +1,4 @@
-"""From arrays by name to the parameters of a network; every one is accounted for."""
+"""Load arrays into a network's parameters by name. Every array and parameter is accounted for."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from msft_core.weights.reading import Checkpoint
 
 BOOKKEEPING_PREFIXES = ("moments.", "adam_m.", "adam_v.", "ema.")
-"""Names that begin so belong to an optimizer or to a moving average of the weights."""
+"""Names with one of these prefixes belong to an optimizer or a moving average of the weights."""
 
 BOOKKEEPING_NAMES = ("global_step", "learning_rate", "momentum", "epoch_num", "step_num")
-"""Numbers that training leaves in a checkpoint beside the weights."""
+"""Names of numbers that training leaves in a checkpoint beside the weights."""
 
 _SHOWN = 3
 
 
 def drop_bookkeeping(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Leave out what belongs to the optimizer and to the training loop.
+    """Drop the arrays that belong to the optimizer or to the training loop.
 
-    Those are ``num_batches_tracked``, names in ``BOOKKEEPING_NAMES`` and names that begin as in
-    ``BOOKKEEPING_PREFIXES``.
+    These are ``num_batches_tracked``, the names in ``BOOKKEEPING_NAMES``, and names with a prefix
+    in ``BOOKKEEPING_PREFIXES``.
     """
     return {
         name: array
@@ -53,16 +53,16 @@ def load_into(
     """Copy a checkpoint into a network; every array and every parameter is accounted for.
 
     Args:
-        cells: all stages and the head, so all parameters, moving statistics included.
-        arrays: by the file's names, without bookkeeping (``drop_bookkeeping``).
+        cells: all stages and the head, and so all parameters, moving statistics included.
+        arrays: arrays by the file's names, without bookkeeping (``drop_bookkeeping``).
         source: the file, for messages.
-        reporter: told of each array that is left out.
-        rename: from the file's name of an array to the network's name of the parameter.
-        reset: parameters that keep the values they have, whether or not the file has them: the
-            new head's.
+        reporter: receives a line for each array that is not loaded.
+        rename: turns the file's name of an array into the network's name of the parameter.
+        reset: parameters that keep their present values, whether or not the file has them. These
+            are the parameters of the new head.
 
-    Raises: WeightsError where names or shapes do not match exactly, apart from ``reset``. The
-    network is unchanged then. Values are copied exactly; other float types become float32.
+    Raises: WeightsError if names or shapes do not match exactly, apart from ``reset``. Then the
+    network is unchanged. Values are copied exactly; other float types become float32.
     """
     from mindspore import Tensor
 
@@ -74,7 +74,7 @@ def load_into(
     given = {name: key for key, name in names.items() if name not in reset}
     if len(given) < sum(name not in reset for name in names.values()):
         twice = [key for key, name in names.items() if given.get(name, key) != key]
-        raise WeightsError(f"{source}: two arrays for one parameter: {_shorten(twice)}")
+        raise WeightsError(f"{source}: there are two arrays for one parameter: {_shorten(twice)}")
     missing = [name for name in parameters if name in wanted and name not in given]
     surplus = [key for name, key in given.items() if name not in wanted]
     if missing or surplus:
@@ -122,16 +122,16 @@ def keeps_head(checkpoint: Checkpoint, context: Context) -> bool:
 def draw_head(
     num_classes: int, features: int, seed: int, *, std: float = 0.01
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Draw the weights of a new classification layer; a function of its arguments alone.
+    """Draw the weights of a new classification layer: a function of the arguments alone.
 
-    Small weights make the first answers nearly even over the classes, so that the first gradients
-    say something about the images and not about the draw.
+    With small weights the first probabilities are nearly equal for all classes. So the first
+    gradients depend on the images and not on the random weights.
 
     Args:
-        num_classes: outputs.
-        features: inputs.
-        seed: of the run.
-        std: of the normal distribution the weights are drawn from.
+        num_classes: number of outputs.
+        features: number of inputs.
+        seed: the run's seed.
+        std: standard deviation of the normal distribution of the weights.
 
     Returns: weight float32 (num_classes, features) and bias float32 (num_classes,), which is zero.
     """

@@ -1,4 +1,4 @@
-"""From a file of weights, whatever wrote it, to arrays by name."""
+"""Read a file of weights, whichever program wrote it, into arrays by name."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from msft_core.weights.formats import Content, ckpt, safetensors, torch
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What a file of weights holds.
+    """The content of a file of weights.
 
     Args:
-        arrays: by the file's own names; bfloat16 as float32, other types as they were.
+        arrays: arrays by the file's own names; bfloat16 as float32, other types unchanged.
         metadata: strings saved beside the arrays (``append_dict`` of a ``.ckpt``, the header of a
             ``.safetensors``, plain values of a ``.pth``).
-        path: where it was read from.
+        path: the file.
     """
 
     arrays: dict[str, NDArray[Any]]
@@ -29,37 +29,38 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path | str) -> Checkpoint:
-    """Read a file of weights. Its content says what it is; its suffix does not matter.
+    """Read a file of weights. The file's content decides its format; the suffix does not matter.
 
-    Reads MindSpore's ``.ckpt``, ``.safetensors``, and both of PyTorch's ``.pth`` formats, these
-    without PyTorch and without running what the pickle in them asks for.
+    Reads MindSpore's ``.ckpt``, ``.safetensors``, and both of PyTorch's ``.pth`` formats. Reading a
+    ``.pth`` needs no PyTorch and runs no code from the pickle in it.
 
     Args:
-        path: of the file.
+        path: the file.
 
-    Returns: arrays by the file's names, and the strings beside them. In a ``.pth`` a wrapper such
-    as ``{"state_dict": {...}}`` is taken off.
+    Returns: arrays by the file's names, and the strings beside them. A wrapper in a ``.pth`` such
+    as ``{"state_dict": {...}}`` is removed.
 
-    Raises: WeightsError, one line, for a file that is missing, empty, cut short, of another kind,
-    or that asks for anything but tensors.
+    Raises: WeightsError, one line, if the file is missing, empty, cut short or of another format,
+    or if its pickle asks for anything but tensors.
     """
     path = Path(path)
     try:
         arrays, metadata = _read(path)
     except WeightsError as error:
-        # One line, whatever names the file has.
+        # One line, whichever names the file contains.
         reason = " ".join(str(error).split())[:300]
         raise WeightsError(f"{path}: {reason}") from None
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from None
     except MemoryError:
-        raise WeightsError(f"{path}: does not fit into memory, or is damaged") from None
+        raise WeightsError(f"{path}: the file does not fit into memory, or is damaged") from None
     except Exception as error:  # a broken file can make a parser raise anything
         raise WeightsError(
-            f"{path}: damaged or cut short ({type(error).__name__}); download or copy it again"
+            f"{path}: the file is damaged or cut short ({type(error).__name__}); download or copy "
+            "it again"
         ) from error
     if not arrays:
-        raise WeightsError(f"{path}: holds no tensors; give a checkpoint with a network's weights")
+        raise WeightsError(f"{path}: the file holds no tensors; give a network's checkpoint")
     return Checkpoint(arrays, metadata, path)
 
 
@@ -67,7 +68,7 @@ def _read(path: Path) -> Content:
     if not path.exists():
         raise WeightsError("there is no such file")
     if path.is_dir():
-        raise WeightsError("is a folder; give the file of weights in it")
+        raise WeightsError("this is a folder; give the weights file in it")
     size = path.stat().st_size
     if not size:
         raise WeightsError("the file is empty; download or copy it again")
@@ -82,6 +83,6 @@ def _read(path: Path) -> Content:
     if start.startswith(b"\x0a") and not start.isspace():
         return ckpt.read(path)
     raise WeightsError(
-        f"begins with {start[:8]!r}, which is neither MindSpore's .ckpt nor .safetensors nor "
-        "PyTorch's .pth; download or copy it again"
+        f"the file begins with {start[:8]!r}, so it is neither MindSpore's .ckpt nor .safetensors "
+        "nor PyTorch's .pth; download or copy it again"
     )

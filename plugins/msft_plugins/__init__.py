@@ -1,1 +1,1 @@
-"""Every plugin that comes with msft; pyproject.toml lists them once, as entry points."""
+"""The plugins that come with msft. Their only list is the entry points in pyproject.toml."""

@@ -16,11 +16,11 @@ class BestCheckpointSettings(Settings):
     """``callback.best_checkpoint.*``."""
 
     enabled: bool = True
-    metric: str = Field("accuracy", description="what decides; loss is always there")
+    metric: str = Field("accuracy", description="the deciding metric; loss always exists")
     direction: Literal["auto", "max", "min"] = Field(
-        "auto", description="auto: the smaller the better for loss, the larger for all else"
+        "auto", description="auto: smaller is better for loss, larger for every other metric"
     )
-    interval: int = Field(1, ge=1, description="evaluate every so many epochs")
+    interval: int = Field(1, ge=1, description="number of epochs from one evaluation to the next")
     first_epoch: int = Field(1, ge=1, description="the first epoch that is evaluated")
     min_improvement: float = Field(0.0, ge=0, description="a smaller gain does not count")
     keep_on_tie: Literal["loss", "first", "last"] = Field(
@@ -29,12 +29,14 @@ class BestCheckpointSettings(Settings):
         "the last (the tutorial's >=)",
     )
     patience: int | None = Field(
-        None, ge=1, description="stop after so many evaluations without a gain; off by default"
+        None,
+        ge=1,
+        description="stop after this many evaluations without improvement; off by default",
     )
 
     @property
     def larger_is_better(self) -> bool:
-        """The direction, resolved."""
+        """Whether a larger value of the metric is better."""
         return self.direction == "max" or (self.direction == "auto" and self.metric != "loss")
 
     def improves(self, value: float, best: float | None) -> bool:
@@ -56,7 +58,7 @@ def list_components() -> list[Component]:
 
 @hookimpl(tryfirst=True)
 def on_epoch_end(epoch: int, run: Run) -> None:
-    """Evaluate, and keep the network if it is the best so far.
+    """Evaluate. Save the network if it is the best so far.
 
     Raises:
         UsageError: no plugin computes the metric.

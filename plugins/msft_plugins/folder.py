@@ -1,4 +1,4 @@
-"""The dataset ``folder``: photographs of your own, a folder for each class."""
+"""The dataset ``folder``: the user's own images, in one folder for each class."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class FolderSettings(Settings):
         None, description="folder with train/CLASS/ and val/CLASS/, or with CLASS/ alone"
     )
     val_fraction: float = Field(
-        0.2, gt=0, lt=1, description="part set apart for validation where there is no val folder"
+        0.2, gt=0, lt=1, description="fraction held out for validation if there is no val folder"
     )
-    split_seed: int = Field(0, description="another one sets other images apart")
+    split_seed: int = Field(0, description="decides which images are held out")
 
 
 @hookimpl
@@ -31,14 +31,14 @@ def list_components() -> Iterable[Component]:
 
 @hookimpl
 def build_dataset(name: str, settings: Settings, context: Context) -> DatasetSplits | None:
-    """Read the class folders under ``data_dir``."""
+    """Read the class folders in ``data_dir``."""
     if name != "folder":
         return None
     from msft_core.folders import read_splits  # imports NumPy and Pillow
 
     chosen = cast(FolderSettings, settings)
     if chosen.data_dir is None:
-        raise UsageError("dataset folder needs --data-dir DIR")
+        raise UsageError("dataset folder needs your images: give --data-dir DIR")
     return read_splits(
         chosen.data_dir.expanduser(),
         val_fraction=chosen.val_fraction,

@@ -10,7 +10,7 @@ from msft_core import Component, Predictions, hookimpl
 @hookimpl
 def list_components() -> list[Component]:
     """Offer ``accuracy``."""
-    return [Component("metric", "accuracy", "fraction of images classified right")]
+    return [Component("metric", "accuracy", "fraction of images classified correctly")]
 
 
 @hookimpl

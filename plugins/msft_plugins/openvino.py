@@ -1,4 +1,4 @@
-"""The extractor ``openvino``: computes a backbone's frozen stages in OpenVINO, on the CPU."""
+"""The extractor ``openvino``: computes a backbone's frozen stages with OpenVINO on the CPU."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 NAME = "openvino"
 
-# Measured with EfficientNet-Lite0 (ImageNet weights) and ResNet-50 (random weights), cut at several
-# stages. float32: 4e-6 on photographs, 3e-5 on a uniform grey, whose features almost vanish; one
-# convolution in bfloat16 is 1.5e-3 off. bfloat16: up to 0.13 on photographs, most 0.05; the
-# features of another photograph are 0.8 off and more.
+# Relative differences measured with EfficientNet-Lite0 (ImageNet weights) and ResNet-50 (random
+# weights), cut at several stages. float32: 4e-6 on photographs, and 3e-5 on uniform grey, whose
+# features are almost zero; one convolution in bfloat16 gives 1.5e-3. bfloat16: up to 0.13 on
+# photographs, mostly 0.05; the features of another photograph differ by 0.8 or more.
 TOLERANCE = {"float32": 2e-4, "bfloat16": 0.25}
-"""Of each precision, see ``FeatureExtractor.tolerance``."""
+"""Tolerance for each precision, see ``FeatureExtractor.tolerance``."""
 
 _ONEDNN_CAP = "ONEDNN_MAX_CPU_ISA"
 
@@ -41,7 +41,7 @@ class OpenVinoSettings(Settings):
 
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",
-        description="bfloat16 is twice as fast on a CPU that has it; features are some 5 % off",
+        description="bfloat16 is twice as fast on a CPU with bfloat16; features change by some 5 %",
     )
 
 
@@ -52,7 +52,7 @@ def list_components() -> list[Component]:
         Component(
             "extractor",
             NAME,
-            "frozen stages in OpenVINO, on a CPU 2 to 10 times as fast (msft[openvino])",
+            "frozen stages with OpenVINO, on a CPU 2 to 10 times as fast (msft[openvino])",
             OpenVinoSettings,
         )
     ]
@@ -64,8 +64,8 @@ def build_feature_extractor(
 ) -> FeatureExtractor | None:
     """Compute the stages in OpenVINO, once the first batch is there to export them for.
 
-    Raises: UsageError where OpenVINO is missing, or bfloat16 is asked for and cannot be had; at
-    the first batch, where MindSpore cannot export an operator.
+    Raises: UsageError if OpenVINO is missing, or if the CPU does not support the chosen bfloat16.
+    The extractor raises it at the first batch if MindSpore cannot export an operator.
     """
     if settings.enabled == "auto" and importlib.util.find_spec("openvino") is None:
         return None
@@ -75,19 +75,19 @@ def build_feature_extractor(
     bfloat16 = settings.precision == "bfloat16"
     if bfloat16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise UsageError(
-            f"extractor {NAME}: this CPU does not compute in bfloat16. Leave --set "
-            f"extractor.{NAME}.precision=bfloat16 out."
+            f"extractor {NAME}: this CPU does not support bfloat16. Remove --set "
+            f"extractor.{NAME}.precision=bfloat16."
         )
     options = {
         "PERFORMANCE_HINT": "LATENCY",
-        # Left to itself, OpenVINO takes bfloat16 wherever the CPU has it.
+        # By default OpenVINO uses bfloat16 on every CPU that supports it.
         "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
     }
     compiled: Any = None
 
     def compute(images: NDArray[Any]) -> NDArray[Any]:
         nonlocal compiled
-        if compiled is None:  # not before: a run that has everything stored needs none of it
+        if compiled is None:  # not earlier: if all features are stored, a run never needs it
             with tempfile.TemporaryDirectory(prefix="msft-") as folder:
                 path = Path(folder) / "prefix.onnx"
                 _export(prefix, example, path)
@@ -102,8 +102,8 @@ def build_feature_extractor(
 
 
 def _import_openvino() -> Any:
-    # Importing openvino tells Google Analytics of it, through a forked process, and leaves an id in
-    # the home folder. It does neither where this package, its dependency, cannot be imported.
+    # Importing openvino sends an event to Google Analytics, through a forked process, and leaves an
+    # id in the home folder. It does neither if it cannot import its dependency openvino_telemetry.
     telemetry = "openvino_telemetry"
     blocked = sys.modules.setdefault(telemetry, None) is None  # type: ignore[arg-type]
     try:
@@ -119,14 +119,17 @@ def _import_openvino() -> Any:
 
 
 def _heed_onednn_cap(settings: OpenVinoSettings, context: Context) -> None:
-    """OpenVINO's oneDNN obeys the same variable as MindSpore's. msft's own value is gone by now."""
+    """Handle the user's value of the variable: OpenVINO's oneDNN obeys it as MindSpore's does.
+
+    msft has already removed its own value.
+    """
     cap = os.environ.get(_ONEDNN_CAP)
     if not cap:
         return
     if settings.precision == "bfloat16":
         raise UsageError(
-            f"extractor {NAME}: {_ONEDNN_CAP}={cap} is set in the environment, and with it "
-            "OpenVINO fails in bfloat16. Unset it: msft sets it itself while MindSpore needs it."
+            f"extractor {NAME}: OpenVINO fails in bfloat16, because {_ONEDNN_CAP}={cap} is set in "
+            "the environment. Unset it: msft sets it itself while MindSpore needs it."
         )
     context.reporter.info(
         f"{_ONEDNN_CAP}={cap} is set in the environment: OpenVINO may be half as fast."
@@ -139,20 +142,20 @@ def _export(prefix: nn.Cell, example: NDArray[Any], path: Path) -> None:
     prefix.set_train(False)
     try:
         ms.onnx.export(prefix, ms.Tensor(example), file_name=str(path))
-    # What a network's code can do wrong in the graph compiler comes as any kind of exception.
+    # MindSpore's graph compiler may raise any exception for a network's code.
     except Exception as error:
         raise UsageError(
             f"extractor {NAME}: {_refusal(error)}, so this backbone's frozen stages cannot run in "
-            f"OpenVINO. Leave --set extractor.{NAME}.enabled=true out."
+            f"OpenVINO. Remove --set extractor.{NAME}.enabled=true."
         ) from error
 
 
 def _refusal(error: Exception) -> str:
-    """What MindSpore could not export, as a clause."""
+    """The operator that MindSpore could not export, as a clause."""
     first = next(iter(str(error).strip().splitlines()), type(error).__name__)
     # "Exporting HSwish operator is not yet supported.", "currently the ResizeBilinearV2 operator in
     # your model is not support for exporting onnx."
     found = re.search(r"(?:Exporting|currently the) (\w+) operator", first)
     if found:
         return f"MindSpore cannot export the operator {found[1]} to ONNX"
-    return f"MindSpore cannot export it to ONNX ({first.rstrip('.')})"
+    return f"MindSpore cannot export the stages to ONNX ({first.rstrip('.')})"

@@ -114,7 +114,7 @@ def test_weights_that_mindcv_does_not_publish_are_refused(msft_context: Context)
 
 
 def test_unknown_weights_are_refused(msft_context: Context) -> None:
-    with pytest.raises(WeightsError, match="did you mean 'imagenet'"):
+    with pytest.raises(WeightsError, match="Did you mean 'imagenet'"):
         build(msft_context, "resnet18", weights="imagnet")
 
 

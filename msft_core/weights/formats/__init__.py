@@ -1,4 +1,4 @@
-"""Readers of the files that hold weights, a module for each format."""
+"""Readers of weights files, one module for each format."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Content = tuple[dict[str, NDArray[Any]], dict[str, str]]
 
 
 def widen(bits: NDArray[Any]) -> NDArray[Any]:
-    """Turn bfloat16, given as uint16, into float32: the upper half of its bits."""
+    """Turn bfloat16, given as uint16, into float32: its bits are the upper half."""
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def shaped(flat: NDArray[Any], shape: Sequence[Any]) -> NDArray[Any]:
-    """Give data the shape that a file names, which may be wrong."""
-    # To NumPy -1 means "what is left".
+    """Give data the shape that a file names. The file's shape may be wrong."""
+    # NumPy would take -1 as "the rest".
     if not all(type(length) is int and length >= 0 for length in shape):
-        raise WeightsError("a tensor with a shape that is none; download or copy the file again")
+        raise WeightsError("a tensor has an invalid shape; download or copy the file again")
     return flat.reshape(tuple(shape))

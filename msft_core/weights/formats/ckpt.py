@@ -30,28 +30,29 @@ _TYPES = {
 
 
 def read(path: Path) -> Content:
-    """Arrays by name, and the strings beside them. A broken file may raise anything."""
-    # Not by `mindspore.load_checkpoint`: it refuses other suffixes, logs what it raises, and
-    # trusts the shape in the file, so that a wrong one reads beyond the data (2.10.0).
+    """Arrays by name, and the strings beside them. A broken file may raise any exception."""
+    # Not with `mindspore.load_checkpoint`: it refuses other suffixes, logs its exceptions, and
+    # trusts the shape in the file, so that a wrong shape reads beyond the data (2.10.0).
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from mindspore.train.checkpoint_pb2 import Checkpoint as Message
 
     content = path.read_bytes()
     if content[-17:-10] == b"crc_num":
         if zlib.crc32(content[:-17]) != int.from_bytes(content[-10:], "big"):
-            raise WeightsError("damaged, its check sum does not fit; download or copy it again")
+            raise WeightsError("the file is damaged (wrong checksum); download or copy it again")
         content = content[:-17]
     message = Message()
     try:
         message.ParseFromString(content)
     except DecodeError:
         raise WeightsError(
-            "damaged, cut short, or not a checkpoint of MindSpore; download or copy it again"
+            "the file is damaged, cut short, or not a MindSpore checkpoint; download or copy it "
+            "again"
         ) from None
     slices: dict[str, list[Any]] = {}
     for value in message.value:
         if not value.HasField("tensor"):
-            raise WeightsError(f"{value.tag} is a hash table, which is not read")
+            raise WeightsError(f"{value.tag} is a hash table, which msft cannot read")
         slices.setdefault(value.tag, []).append(value.tensor)
     arrays: dict[str, NDArray[Any]] = {}
     metadata: dict[str, str] = {}
@@ -63,9 +64,9 @@ def read(path: Path) -> Content:
             metadata[name] = data.decode("utf-32-le").rstrip("\0")
             continue
         if kind not in _TYPES:
-            raise WeightsError(f"{name} has type {kind}, which is not read")
+            raise WeightsError(f"{name} has type {kind}, which msft cannot read")
         array = np.frombuffer(data, _TYPES[kind])
-        if shape == (0,):  # how older versions write a scalar
+        if shape == (0,):  # older versions write a scalar like this
             shape = ()
         arrays[name] = shaped(widen(array) if kind == "BFloat16" else array, shape)
     return arrays, metadata

@@ -31,9 +31,10 @@ _TYPES = {
 
 
 def read(path: Path) -> Content:
-    """Arrays by name, and the strings beside them. A broken file may raise anything."""
-    # The format is a length, a JSON header and the data. The library's readers for NumPy lack
-    # bfloat16, and the one without NumPy has changed its signature between versions.
+    """Arrays by name, and the strings beside them. A broken file may raise any exception."""
+    # The format is a length, a JSON header and the data. The safetensors library is not used: its
+    # NumPy readers lack bfloat16, and its reader without NumPy changed its signature between
+    # versions.
     content = path.read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
@@ -43,9 +44,9 @@ def read(path: Path) -> Content:
     for name, tensor in header.items():
         kind, (start, stop) = tensor["dtype"], tensor["data_offsets"]
         if kind not in _TYPES:
-            raise WeightsError(f"{name} has type {kind}, which is not read")
+            raise WeightsError(f"{name} has type {kind}, which msft cannot read")
         if not 0 <= start <= stop <= len(data):
-            raise WeightsError("the file ends before its data do; download or copy it again")
+            raise WeightsError("a tensor's data is outside the file; download or copy it again")
         array = np.frombuffer(data[start:stop], _TYPES[kind])
         arrays[name] = shaped(widen(array) if kind == "BF16" else array, tensor["shape"])
     return arrays, {str(key): str(value) for key, value in metadata.items()}

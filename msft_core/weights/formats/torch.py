@@ -1,6 +1,6 @@
-"""PyTorch's ``.pth``, both formats, without PyTorch, and nothing but tensors.
+"""Reads both formats of PyTorch's ``.pth`` without PyTorch. Only tensors are read.
 
-Sizes, strides and offsets are checked against the data before anything is read.
+Sizes, strides and offsets are checked against the data before any tensor is read.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_VERSION = 1001
 
 _EXPANSION_LIMIT = 4
-"""The tensors of a file may hold this many times its size: bfloat16 doubles, shared and expanded
-tensors add to that. A file that asks for more is made to exhaust memory."""
+"""The tensors of a file may take this many times the file's size. bfloat16 doubles in size, and
+shared and expanded tensors add to that. A file that asks for more is made to exhaust memory."""
 
 _EXPANSION_SLACK = 1 << 24
 
@@ -35,8 +35,8 @@ class _Arrays:
     """Turns described tensors into arrays, within a budget of bytes.
 
     Args:
-        data: gives the bytes of a storage by key.
-        budget: bytes that all arrays together may take.
+        data: returns the bytes of a storage by its key.
+        budget: greatest number of bytes of all arrays together.
     """
 
     def __init__(self, data: Callable[[str], bytes], budget: int) -> None:
@@ -44,25 +44,25 @@ class _Arrays:
         self._budget = budget
 
     def __call__(self, tensor: Pickled) -> NDArray[Any]:
-        """A new contiguous array; bfloat16 becomes float32.
+        """Make a new contiguous array; bfloat16 becomes float32.
 
-        Raises: WeightsError where the tensor reaches outside its storage.
+        Raises: WeightsError if the tensor reaches outside its storage.
         """
         brain = tensor.dtype == "bfloat16"
         dtype = np.dtype("<u2" if brain else DTYPES[tensor.dtype])
         flat = self._elements(tensor.storage, dtype)
         size, stride, offset = tensor.size, tensor.stride, tensor.offset
         if len(size) != len(stride) or len(size) > 32 or min((offset, *size, *stride)) < 0:
-            raise WeightsError("a tensor whose size, strides and offset do not fit together")
+            raise WeightsError("a tensor's size, strides and offset do not fit together")
         count = 1
         for length in size:
             count *= length
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
         if count and last >= flat.size:
-            raise WeightsError("a tensor that reaches outside its data")
+            raise WeightsError("a tensor reaches outside its data")
         self._budget -= count * (4 if brain else dtype.itemsize)
         if self._budget < 0:
-            raise WeightsError("tensors many times larger than the file")
+            raise WeightsError("its tensors are many times larger than the file")
         if not count:
             return np.zeros(size, np.float32 if brain else dtype)
         view = np.lib.stride_tricks.as_strided(
@@ -77,7 +77,7 @@ class _Arrays:
         unit = 1 if storage.dtype is None else dtype.itemsize
         start, stop = storage.start * unit, (storage.start + storage.length) * unit
         if storage.start < 0 or storage.length < 0 or stop > len(data):
-            raise WeightsError("a storage that is larger than its data")
+            raise WeightsError("a storage is larger than its data")
         flat = np.frombuffer(data, np.uint8)[start:stop]
         return flat[: len(flat) // dtype.itemsize * dtype.itemsize].view(dtype)
 
@@ -86,10 +86,10 @@ def read(path: Path, *, legacy: bool) -> Content:
     """Arrays by name, and the plain values beside them.
 
     Args:
-        path: of the file.
-        legacy: the format before PyTorch 1.6.
+        path: the file.
+        legacy: read the format before PyTorch 1.6.
 
-    Raises: WeightsError; all kinds of exceptions for a broken file.
+    Raises: WeightsError; a broken file may raise any exception.
     """
     return _from_pickled(read_legacy(path) if legacy else read_zip(path))
 
@@ -99,7 +99,7 @@ def _from_pickled(value: object) -> Content:
     metadata: dict[str, str] = {}
     for _ in range(2):
         if not isinstance(table, dict):
-            raise WeightsError("holds something other than a dictionary of tensors")
+            raise WeightsError("the file holds something other than a dictionary of tensors")
         metadata |= {
             str(key): str(entry)
             for key, entry in table.items()
@@ -116,26 +116,28 @@ def _from_pickled(value: object) -> Content:
 def read_zip(path: Path) -> object:
     """Read the format of ``torch.save`` since PyTorch 1.6: a zip file with a pickle and raw data.
 
-    Returns: what was pickled, its tensors as arrays.
+    Returns: the pickled value, with arrays in place of tensors.
 
-    Raises: WeightsError; all kinds of exceptions for a broken file.
+    Raises: WeightsError; a broken file may raise any exception.
     """
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
         main = next((name for name in entries if name.endswith("/data.pkl")), None)
         if main is None:
-            raise WeightsError("a zip file, but not one that PyTorch saves tensors in")
-        # PyTorch stores without compression; together with the sum of sizes this leaves no room
-        # for a file that unpacks to many times its size.
+            raise WeightsError("this is a zip file, but not a PyTorch checkpoint")
+        # PyTorch stores without compression. This check and the check of the sum of sizes refuse
+        # every file that unpacks to many times its size.
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):
-            raise WeightsError("a compressed zip file; PyTorch's checkpoints are not compressed")
+            raise WeightsError(
+                "this is a compressed zip file; PyTorch's checkpoints are not compressed"
+            )
         if sum(entry.file_size for entry in entries.values()) > size:
-            raise WeightsError("a zip file whose parts are larger than the file")
+            raise WeightsError("this is a zip file whose parts are larger than the file")
         root = main.removesuffix("data.pkl")
         order = f"{root}byteorder"
         if order in entries and archive.read(order).strip() != b"little":
-            raise WeightsError("saved on a big-endian machine")
+            raise WeightsError("a big-endian machine saved this file, which msft cannot read")
         described = TensorUnpickler(io.BytesIO(archive.read(main))).load()
         cache: dict[str, bytes] = {}
 
@@ -153,17 +155,17 @@ def read_zip(path: Path) -> object:
 def read_legacy(path: Path) -> object:
     """Read the format before PyTorch 1.6: pickles one after another, then raw data.
 
-    Returns, raises: as ``read_zip``.
+    Returns, Raises: as ``read_zip``.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
         if TensorUnpickler(file).load() != _LEGACY_MAGIC:
-            raise WeightsError("a pickle, but not one of PyTorch's")
+            raise WeightsError("this is a pickle, but not a PyTorch checkpoint")
         if TensorUnpickler(file).load() != _LEGACY_VERSION:
-            raise WeightsError("a version of PyTorch's format that is not known")
+            raise WeightsError("the file has an unknown version of PyTorch's format")
         system = TensorUnpickler(file).load()
         if isinstance(system, dict) and not system.get("little_endian", True):
-            raise WeightsError("saved on a big-endian machine")
+            raise WeightsError("a big-endian machine saved this file, which msft cannot read")
         described = TensorUnpickler(file).load()
         keys = TensorUnpickler(file).load()
         if not isinstance(keys, list):
@@ -172,11 +174,11 @@ def read_legacy(path: Path) -> object:
         blobs: dict[str, bytes] = {}
         for key in keys:
             if type(key) is not str or key not in types:
-                raise WeightsError("a storage that no tensor uses")
+                raise WeightsError("the file lists a storage that no tensor uses")
             count = int.from_bytes(file.read(8), "little")
             length = count * types[key].itemsize
             if length > size - file.tell():
-                raise WeightsError("the file ends before its data do")
+                raise WeightsError("the file is cut short")
             blobs[key] = file.read(length)
 
         def data(key: str) -> bytes:
@@ -198,7 +200,7 @@ def _width(dtype: str | None) -> str:
 
 
 def _storages(value: object) -> dict[str, str | None]:
-    """The element type of each storage that occurs in the pickle."""
+    """The element type of each storage in the pickle."""
     found: dict[str, str | None] = {}
     for item in _walk(value):
         if isinstance(item, Pickled):
@@ -209,7 +211,7 @@ def _storages(value: object) -> dict[str, str | None]:
 
 
 def _walk(value: object) -> list[object]:
-    """Every value within dictionaries, lists and tuples; shared and circular ones once."""
+    """All values in nested dictionaries, lists and tuples. Shared and circular values come once."""
     seen: set[int] = set()
     found: list[object] = []
     todo = [value]

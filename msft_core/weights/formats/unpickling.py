@@ -1,6 +1,7 @@
-"""An interpreter of pickles that knows only the instructions and names that tensors need.
+"""An interpreter of pickles with only the instructions and names that tensors need.
 
-A pickle is a program. On this interpreter it can neither import a module nor call a function.
+A pickle is a program. In this interpreter it can neither import a module nor call a function of
+its choice.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ _STORAGES = {
     "BoolStorage": "bool",
 }
 
-# The values that cross the interpreter's stack are tuples: unlike ordinary objects they have no
-# state that a pickle's BUILD instruction could change.
+# The values on the interpreter's stack are tuples. Unlike ordinary objects, tuples have no state
+# that a pickle's BUILD instruction could change.
 
 
 class _Dtype(NamedTuple):
@@ -51,22 +52,22 @@ class _Dtype(NamedTuple):
 
 class _StorageType(NamedTuple):
     dtype: str | None
-    """None: untyped, counted in bytes; the tensor names its type."""
+    """None for an untyped storage. Its length counts bytes, and the tensor names the type."""
 
 
 class Storage(NamedTuple):
-    """A run of elements that tensors share."""
+    """A sequence of elements. Several tensors may share it."""
 
     key: str
     dtype: str | None
     length: int
-    """Elements, or bytes where untyped."""
+    """Number of elements, or of bytes if untyped."""
     start: int = 0
     """First element within the data of ``key``: old files have views of a storage."""
 
 
 class Pickled(NamedTuple):
-    """A tensor as the pickle describes it; ``Reader`` turns it into an array."""
+    """A tensor as the pickle describes it. The reader turns it into an array."""
 
     storage: Storage
     dtype: str
@@ -76,7 +77,7 @@ class Pickled(NamedTuple):
 
 
 class _Ignored(NamedTuple):
-    """Stands for a value that is not read: NumPy's scalars, say the best accuracy so far."""
+    """A value that is not read, such as a NumPy scalar with the best accuracy so far."""
 
 
 def _integers(value: object, what: str) -> tuple[int, ...]:
@@ -89,7 +90,7 @@ def _rebuild_tensor(
     storage: object, offset: object, size: object, stride: object, *_rest: object
 ) -> Pickled:
     if not isinstance(storage, Storage) or storage.dtype is None:
-        raise WeightsError("a tensor without a typed storage")
+        raise WeightsError("a tensor has no typed storage")
     return _pickled(storage, storage.dtype, offset, size, stride)
 
 
@@ -104,7 +105,7 @@ def _rebuild_tensor_v3(
     *_rest: object,
 ) -> Pickled:
     if not isinstance(storage, Storage) or not isinstance(dtype, _Dtype):
-        raise WeightsError("a tensor without a storage or without a type")
+        raise WeightsError("a tensor has no storage or no type")
     return _pickled(storage, dtype.name, offset, size, stride)
 
 
@@ -144,8 +145,8 @@ _NAMES: dict[tuple[str, str], object] = {
     **{("torch", name): _StorageType(dtype) for name, dtype in _STORAGES.items()},
 }
 
-# Instructions that build plain data. What is missing (INST, OBJ, NEWOBJ, EXT, sets, ...) makes
-# objects of other kinds or looks up code.
+# Instructions that build plain data. The missing ones (INST, OBJ, NEWOBJ, EXT, sets, ...) make
+# other kinds of objects or look up code.
 # fmt: off
 _INSTRUCTIONS = (
     pickle.PROTO, pickle.FRAME, pickle.STOP, pickle.MARK, pickle.POP, pickle.POP_MARK, pickle.DUP,
@@ -161,16 +162,16 @@ _INSTRUCTIONS = (
 )
 # fmt: on
 
-# The interpreter written in Python, not the one in C: its memory grows with what the file holds,
-# and its instructions can be chosen.
+# The interpreter written in Python, not the one in C: its memory grows only with the content of
+# the file, and its instructions can be chosen.
 _Base: Any = pickle._Unpickler
 
 
 class TensorUnpickler(_Base):
-    """Runs a pickle that builds tensors in dictionaries; refuses every other one.
+    """Runs a pickle that builds tensors in dictionaries, and refuses every other pickle.
 
-    Raises: WeightsError that names what was refused. A broken pickle raises all kinds of
-    exceptions, as ``pickle`` itself does.
+    Raises: WeightsError that names the refused name or instruction. A broken pickle may raise any
+    exception, as with ``pickle`` itself.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -182,25 +183,25 @@ class TensorUnpickler(_Base):
             return _NAMES[module, name]
         except KeyError:
             raise WeightsError(
-                f"asks for {f'{module}.{name}'!a}, which is refused: only tensors are read. "
+                f"the file asks for {f'{module}.{name}'!a}, but msft reads only tensors. "
                 "Save the network's state_dict() instead"
             ) from None
 
     def persistent_load(self, identity: object) -> Storage:
-        """Turn a reference to a storage into its description; the data are read later."""
+        """Turn a reference to a storage into its description. The data is read later."""
         if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] != "storage":
             raise WeightsError(
-                "refers to something that is not a tensor's storage, which is refused. "
+                "the file refers to something that is not a tensor's storage. "
                 "Save the network's state_dict() instead"
             )
         _, kind, key, _device, count, *rest = identity
         if not isinstance(kind, _StorageType) or type(key) is not str or type(count) is not int:
-            raise WeightsError("a storage that is not one of PyTorch's")
+            raise WeightsError("a storage has not PyTorch's format")
         view = rest[0] if rest else None
         if view is None:
             return Storage(key, kind.dtype, count)
         if not isinstance(view, tuple) or len(view) != 3:
-            raise WeightsError("a view of a storage that is not one of PyTorch's")
+            raise WeightsError("a view of a storage has not PyTorch's format")
         start, count = _integers(view[1:], "view")
         return Storage(key, kind.dtype, count, start)
 
@@ -225,18 +226,18 @@ class TensorUnpickler(_Base):
         arguments = self.stack.pop()
         function = self.stack[-1]
         if not callable(function) or not isinstance(arguments, tuple):
-            raise WeightsError("calls something that is not a function")
+            raise WeightsError("the pickle calls something that is not a function")
         if function is OrderedDict:
             self.stack[-1] = _ordered_dict(*arguments)
         else:
             self.stack[-1] = function(*arguments)
 
     def _build(self) -> None:
-        # A state dictionary's `_metadata` (module versions) and a NumPy dtype's layout come this
-        # way; neither is needed.
+        # This instruction sets a state dictionary's `_metadata` (module versions) and a NumPy
+        # dtype's layout. Neither is needed.
         self.stack.pop()
         if not isinstance(self.stack[-1], OrderedDict | _Ignored):
-            raise WeightsError("sets the state of an object that is not a tensor")
+            raise WeightsError("the pickle sets the state of an object that is not a tensor")
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
         **{code[0]: _Base.dispatch[code[0]] for code in _INSTRUCTIONS},
@@ -249,16 +250,16 @@ class TensorUnpickler(_Base):
 
 
 def _put(table: object, key: object, value: object) -> None:
-    # Plain keys only: hashing a tuple nested a million deep overflows the interpreter's stack.
+    # Plain keys only: hashing a million nested tuples overflows the interpreter's stack.
     if not isinstance(table, dict) or not isinstance(key, str | int):
-        raise WeightsError("a dictionary with keys that are not plain")
+        raise WeightsError("a dictionary has a key that is neither text nor an integer")
     table[key] = value
 
 
 def _ordered_dict(items: object = ()) -> OrderedDict[object, object]:
     table: OrderedDict[object, object] = OrderedDict()
     if not isinstance(items, list | tuple):
-        raise WeightsError("a dictionary that is not made of pairs")
+        raise WeightsError("a dictionary is not made of pairs")
     for key, value in items:
         _put(table, key, value)
     return table

@@ -20,16 +20,17 @@ class CanidaeSettings(Settings):
     """Settings of the dataset ``canidae``."""
 
     data_dir: Path | None = Field(
-        None, description="the unpacked images; else ./data/Canidae, the cache, or a download"
+        None,
+        description="folder of the unpacked images; else ./data/Canidae, the cache, or a download",
     )
     url: str = Field(URL, description="the zip file to download")
     sha256: str | None = Field(
-        None, pattern="^[0-9a-f]{64}$", description="of the zip file, checked where it is given"
+        None, pattern="^[0-9a-f]{64}$", description="SHA-256 of the zip file, checked if given"
     )
 
 
 def fetch(settings: CanidaeSettings, context: Context) -> Iterable[Path]:
-    """Download and unpack the images, unless the cache has them; returns their folder."""
+    """Download and unpack the images, unless the cache has them. Returns their folder."""
     from msft_plugins.canidae.locate import fetch_images
 
     return [fetch_images(settings.url, settings.sha256, context)]
@@ -50,7 +51,7 @@ def list_components() -> Iterable[Component]:
 
 @hookimpl
 def build_dataset(name: str, settings: Settings, context: Context) -> DatasetSplits | None:
-    """Find the images, downloading them if need be."""
+    """Find the images, or download them."""
     if name != "canidae":
         return None
     from msft_core.folders import read_splits

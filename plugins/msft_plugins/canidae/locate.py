@@ -1,4 +1,4 @@
-"""Where the Canidae images are: in a folder of the user's, in the cache, or on the network."""
+"""Find the Canidae images: in the user's folder, in the cache, or on the network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOCAL = Path("data/Canidae")  # where the tutorial puts them, in the working dir
 
 
 def find_images(data_dir: Path | None, url: str, sha256: str | None, context: Context) -> Path:
-    """The folder with train/ and val/: in ``data_dir``, or else the first that there is.
+    """The folder with train/ and val/: in ``data_dir``, else in ``LOCAL``, the cache or a download.
 
     Raises: DataError, DownloadError.
     """
@@ -23,23 +23,26 @@ def find_images(data_dir: Path | None, url: str, sha256: str | None, context: Co
         require_folder(data_dir)
         root = _split_root(data_dir)
         if root is None:
-            raise DataError(f"no folder with train/ and val/ in {data_dir}")
+            raise DataError(
+                f"no folder with train/ and val/ in {data_dir}: unpack the images there, or give "
+                "another --data-dir DIR"
+            )
         return root
     if LOCAL.is_dir():
         root = _split_root(LOCAL)
         if root is not None:
             return root
-        context.reporter.warning(f"{LOCAL} is not used: it has no train/ and val/")
+        context.reporter.warning(f"{LOCAL} is not used, because it has no train/ and val/")
     return fetch_images(url, sha256, context)
 
 
 def fetch_images(url: str, sha256: str | None, context: Context) -> Path:
-    """The folder with train/ and val/ in the cache, downloaded and unpacked where it is not yet.
+    """The folder with train/ and val/ in the cache. Downloads and unpacks the images if needed.
 
     Raises: DataError, DownloadError.
     """
     cache = context.cache_dir / "canidae"
-    # A different zip file, by its address or by its hash, never meets another one's folder.
+    # The folder depends on the URL and the hash, so that two zip files never share a folder.
     folder = cache / blake2b(f"{url}\0{sha256 or ''}".encode(), digest_size=8).hexdigest()
     if not is_complete(folder):
         archive = fetch(
@@ -59,11 +62,12 @@ def fetch_images(url: str, sha256: str | None, context: Context) -> Path:
                 shutil.rmtree(folder)
                 raise DataError(f"{archive} has no folder with train/ and val/")
         except DataError as error:
-            # Or the next attempt would meet it again, or refuse what is not like it.
+            # Otherwise the next attempt would use the same file again, or refuse a different one.
             for file in (archive, archive.with_name(archive.name + ".pin.json")):
                 file.unlink(missing_ok=True)
             raise DataError(
-                f"{error}\nIt came from {url} and is removed: try again, or give --data-dir DIR."
+                f"{error}\nmsft removed this file, which came from {url}: try again, or give "
+                "--data-dir DIR."
             ) from error
         except OSError as error:
             raise DataError(f"cannot unpack {archive} to {folder}: {error}") from error
@@ -74,6 +78,6 @@ def fetch_images(url: str, sha256: str | None, context: Context) -> Path:
 
 
 def _split_root(folder: Path) -> Path | None:
-    """The first folder in ``folder``, or itself, that has both train and val."""
+    """The first folder in ``folder``, or ``folder`` itself, that has both train and val."""
     roots = find_split_roots(folder)
     return next((root for root in roots if find_folder(root, VAL_NAMES) is not None), None)

@@ -1,4 +1,4 @@
-"""From a zip file off the network to a folder that is either complete or not there."""
+"""Unpack a downloaded zip file into a folder that is either complete or does not exist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path, PureWindowsPath
 
 from msft_core import DataError
 
-# The real one holds 300 photographs, 12 MB.
+# The real zip file holds 300 photographs, 12 MB.
 MAX_FILES = 20_000
 MAX_BYTES = 1 << 30
 
@@ -19,13 +19,13 @@ _MARKER = "complete.json"
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a zip file, replacing ``folder``.
+    """Unpack a zip file, and replace ``folder`` by the result.
 
-    It is unpacked beside ``folder`` and renamed at the end, so whatever interrupts it leaves
+    The file is unpacked beside ``folder`` and renamed at the end. So an interruption leaves
     ``folder`` as it was.
 
-    Raises: DataError where the archive is broken, holds a link or a path that leads outside, or
-    is absurdly large; OSError where the folder cannot be written.
+    Raises: DataError if the archive is broken, is far too large, or holds a link or a path that
+    leads outside; OSError if the folder cannot be written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=folder.parent))
@@ -42,7 +42,7 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether `unpack` made this folder and it still holds as much as it did then."""
+    """Whether `unpack` made this folder, and number and size of its files are still the same."""
     try:
         marker = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
         return bool(marker == _measure(folder))
@@ -59,28 +59,28 @@ def _extract(archive: Path, folder: Path) -> None:
                 opened.extract(member, folder)
     except (OSError, DataError):
         raise
-    except Exception as error:  # zipfile raises whatever its parsers stumble over
-        raise DataError(f"{archive} is not a whole zip file: {error}") from error
+    except Exception as error:  # zipfile's parsers may raise any exception
+        raise DataError(f"{archive} is not a complete zip file: {error}") from error
 
 
 def _require_harmless(archive: Path, members: list[zipfile.ZipInfo]) -> None:
-    """Raise DataError for an archive that no honest tool makes of photographs."""
+    """Raise DataError for an archive that is not a harmless zip file of photographs."""
     # zipfile never writes more than the size that a member declares.
     total = sum(member.file_size for member in members)
     if len(members) > MAX_FILES or total > MAX_BYTES:
         raise DataError(
-            f"{archive} would unpack to {len(members)} files, {total >> 20} MiB: "
-            f"more than {MAX_FILES} or {MAX_BYTES >> 20} MiB, so it is not unpacked"
+            f"{archive} is not unpacked: it holds {len(members)} files of {total >> 20} MiB, more "
+            f"than {MAX_FILES} files or {MAX_BYTES >> 20} MiB"
         )
     for member in members:
         name = member.filename
-        path = PureWindowsPath(name)  # which knows both kinds of slash, and drives
+        path = PureWindowsPath(name)  # it knows both kinds of slash, and drives
         if path.drive or path.root or ".." in path.parts:
             raise DataError(
-                f"{archive} holds {name!r}, which leads out of the folder: not unpacked"
+                f"{archive} is not unpacked: it holds {name!r}, which leads out of the folder"
             )
         if stat.S_ISLNK(member.external_attr >> 16):
-            raise DataError(f"{archive} holds the link {name!r}: not unpacked")
+            raise DataError(f"{archive} is not unpacked: it holds the link {name!r}")
 
 
 def _measure(folder: Path) -> dict[str, int]:

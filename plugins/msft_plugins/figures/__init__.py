@@ -1,10 +1,10 @@
-"""The pictures of a run, for the eye: what is trained on, and how it went.
+"""The callback ``figures``: draws training images, curves, predictions and the confusion matrix.
 
-``train_batch.png`` is there before the first epoch; ``curves.png``, ``predictions.png`` and
-``confusion_matrix.png`` follow when the run is over. A picture is a by-product: one that cannot
-be drawn is a warning and never ends a run.
+It draws ``train_batch.png`` before the first epoch, and ``curves.png``, ``predictions.png`` and
+``confusion_matrix.png`` after the last. A figure that cannot be drawn is a warning and never ends
+a run.
 
-matplotlib is imported when something is drawn, not by this module.
+matplotlib is imported when a figure is drawn, not by this module.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from msft_core import Component, Run, RunReport, Settings, hookimpl
 
 
 class FigureSettings(Settings):
-    """What is drawn, and how large."""
+    """``callback.figures.*``."""
 
-    enabled: bool = Field(True, description="draw the pictures")
+    enabled: bool = Field(True, description="draw the figures")
     train_images: int = Field(24, ge=1, le=100, description="images in train_batch.png")
     predictions: int = Field(24, ge=1, le=100, description="images in predictions.png")
-    dpi: int = Field(110, ge=50, le=300, description="pixels per inch; more are finer")
+    dpi: int = Field(110, ge=50, le=300, description="resolution in pixels per inch")
 
 
 @hookimpl
@@ -41,15 +41,15 @@ def list_components() -> Iterable[Component]:
 
 @hookimpl
 def on_run_start(run: Run) -> None:
-    """Draw ``train_batch.png``, so that the user can look while the network trains."""
+    """Draw ``train_batch.png``, so that the user can look at it while the network trains."""
     settings: FigureSettings = run.settings("callback", "figures")
     with _warning_instead_of_error(run, "train_batch.png"):
         from msft_plugins.figures import drawing
 
         if drawing.lacks_font(run.splits.classes):
             run.reporter.info(
-                "figures: class names have characters that no font here draws, so they are boxes "
-                "in the pictures; a font such as fonts-noto-cjk has them"
+                "figures: no installed font has some characters of the class names, so the figures "
+                "show boxes instead; install a font such as fonts-noto-cjk"
             )
         images = run.images("train", settings.train_images)
         total = len(run.splits.train.ids)
@@ -59,11 +59,11 @@ def on_run_start(run: Run) -> None:
 
 @hookimpl
 def on_run_end(run: Run, report: RunReport, error: BaseException | None) -> None:
-    """Draw the curves of the epochs that finished and the answers of the network.
+    """Draw the curves of the finished epochs and the network's predictions.
 
-    After an error the network is asked only where it holds a best checkpoint: what it holds
-    otherwise may be what broke. After Ctrl-C it is not asked at all: the user wants to leave, and
-    the best checkpoint is not loaded then.
+    After an error, predictions are drawn only if the network holds the best checkpoint. Other
+    weights may be the cause of the error. After Ctrl-C they are not drawn: the user wants to stop,
+    and the best checkpoint is not loaded.
     """
     if not report.history:
         return
@@ -82,10 +82,10 @@ def on_run_end(run: Run, report: RunReport, error: BaseException | None) -> None
     with _warning_instead_of_error(run, "predictions.png"):
         from msft_plugins.figures import drawing
 
-        answers = run.predictions("val")
-        order = drawing.most_telling(answers)[: settings.predictions]
-        images = run.read_images("val", [answers.ids[index] for index in order])
-        figure = drawing.draw_predictions(images, answers, order, source)
+        predictions = run.predictions("val")
+        order = drawing.most_telling(predictions)[: settings.predictions]
+        images = run.read_images("val", [predictions.ids[index] for index in order])
+        figure = drawing.draw_predictions(images, predictions, order, source)
         drawing.save(figure, run.folder / "predictions.png", settings.dpi)
     with _warning_instead_of_error(run, "confusion_matrix.png"):
         from msft_plugins.figures import drawing

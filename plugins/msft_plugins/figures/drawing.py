@@ -1,9 +1,9 @@
-"""The drawings: arrays in, a matplotlib ``Figure`` out. No pyplot, no window, nothing kept.
+"""Functions that draw: arrays in, a matplotlib ``Figure`` out. No pyplot, no window, no state.
 
-Everything is placed in inches, so that nothing overlaps and a picture's size follows from what is
-on it. Blue is right and red is wrong in all of them.
+All positions are in inches, so that nothing overlaps and the content decides a figure's size. In
+all figures blue means right and red means wrong.
 
-Importing this module imports matplotlib; the plugin does so when it draws.
+Importing this module imports matplotlib. The plugin imports it when it draws.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MUTED = "#6b6b6b"
 PALE = "#eeeeee"
 METRIC_COLOURS = (RIGHT, "#d07a00", "#2e8b57", "#8e5ea2", "#4fa3c7", "#8c6d46")
 
-# One of these draws Chinese class names; the first that is installed is used.
+# Fonts with Chinese characters. The first installed one is used for class names.
 CJK_FONTS = (
     "Noto Sans CJK SC",
     "Noto Sans SC",
@@ -64,7 +64,7 @@ NARROWEST: Inches = 5.6
 CAPTION = 8.5  # points
 DETAIL = 9.0
 LINE: Inches = 1.25 * CAPTION / 72
-DPI = 110  # of measuring; widths in inches hardly depend on it
+DPI = 110  # for measuring text; widths in inches hardly depend on it
 
 
 @lru_cache
@@ -75,7 +75,7 @@ def font_families() -> tuple[str, ...]:
 
 
 def lacks_font(names: Sequence[str]) -> bool:
-    """Whether a name has Chinese characters (or the like) and no font here draws them."""
+    """Whether a name has Chinese or similar characters, and no installed font can draw them."""
     return len(font_families()) == 1 and any(
         "\u2e80" <= char <= "\uffef" for name in names for char in name
     )
@@ -83,7 +83,7 @@ def lacks_font(names: Sequence[str]) -> bool:
 
 @contextmanager
 def _style() -> Iterator[None]:
-    """The look of every picture, whatever the user's matplotlibrc says, and no font warnings."""
+    """Use msft's style for every figure instead of the user's matplotlibrc. Hide font warnings."""
     logger = logging.getLogger("matplotlib.font_manager")
     level = logger.level
     look: dict[str, Any] = {
@@ -114,7 +114,7 @@ def _style() -> Iterator[None]:
 
 
 def save(figure: Figure, path: Path, dpi: int) -> None:
-    """Write a PNG: the same bytes for the same picture, and never half a file."""
+    """Write a PNG atomically. The same figure always gives the same bytes."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with _style():
@@ -125,7 +125,7 @@ def save(figure: Figure, path: Path, dpi: int) -> None:
 
 
 def most_telling(predictions: Predictions) -> Indices:
-    """Every index, int64 (N,): wrong answers, surest first, then right ones, least sure first."""
+    """All indices, int64 (N,): mistakes, surest first; then right predictions, least sure first."""
     wrong = predictions.predicted != predictions.labels
     sureness = predictions.probabilities.max(axis=1)
     order: Indices = np.lexsort((np.where(wrong, -sureness, sureness), ~wrong))
@@ -137,9 +137,9 @@ def draw_training_images(images: ImageBatch, classes: Sequence[str], total: int)
     """A grid of training images with their class names.
 
     Args:
-        images: as augmented, pixels uint8 (N, H, W, 3), N from 1.
+        images: augmented images, pixels uint8 (N, H, W, 3), N >= 1.
         classes: class names in label order.
-        total: how many training images there are.
+        total: number of all training images.
     """
     count, height, width, _ = images.pixels.shape
     _, tile = _grid_shape(count)
@@ -158,27 +158,27 @@ def draw_predictions(
     """A grid of validation images, each with the predicted class and its probability.
 
     Args:
-        images: pixels uint8 (N, H, W, 3), N from 1.
-        predictions: of the whole split.
-        order: N indices into ``predictions``, one an image.
-        source: what answered, for the heading.
+        images: pixels uint8 (N, H, W, 3), N >= 1.
+        predictions: the predictions of the whole split.
+        order: N indices into ``predictions``, one for each image.
+        source: which weights predicted, for the heading.
     """
     classes, labels, predicted = predictions.classes, predictions.labels, predictions.predicted
     _, tile = _grid_shape(len(order))
     captions = []
     for index in order:
-        answer, truth = predicted[index], labels[index]
-        confidence = predictions.probabilities[index, answer]
-        lines = [_fit(f"{{}} {confidence:.0%}", classes[answer], tile, CAPTION)]
-        if answer != truth:
+        guess, truth = predicted[index], labels[index]
+        confidence = predictions.probabilities[index, guess]
+        lines = [_fit(f"{{}} {confidence:.0%}", classes[guess], tile, CAPTION)]
+        if guess != truth:
             lines.append(_fit("true: {}", classes[truth], tile, CAPTION))
-        captions.append((lines, RIGHT if answer == truth else WRONG))
+        captions.append((lines, RIGHT if guess == truth else WRONG))
 
     mistakes = int((predicted != labels).sum())
     if mistakes == 0:
-        detail = "no mistakes; the least sure answers first"
+        detail = "no mistakes; the least sure predictions first"
     elif mistakes < len(order):
-        detail = f"{_count(mistakes, 'mistake')}, surest first, then the least sure right answers"
+        detail = f"{_count(mistakes, 'mistake')}, surest first; then the least sure right images"
     else:
         detail = f"{len(order)} of {_count(mistakes, 'mistake')}, surest first"
     title = f"Validation: {_accuracy(predictions)}"
@@ -188,7 +188,7 @@ def draw_predictions(
 def _grid_shape(count: int) -> tuple[int, Inches]:
     """Columns of a grid, and the side of an image in it."""
     wide = min(10, max(4, math.ceil(math.sqrt(1.5 * count))))
-    # One more column where that leaves fewer gaps in the last row.
+    # One more column if that leaves fewer gaps in the last row.
     columns = count if count <= 4 else min((wide, wide + 1), key=lambda columns: -count % columns)
     return columns, 2.2 if columns <= 4 else 1.8
 
@@ -199,7 +199,7 @@ def _grid(
     title: str,
     details: Sequence[str],
 ) -> Figure:
-    """Images (N, H, W, 3) in rows, above each its caption: lines and their colour."""
+    """Images (N, H, W, 3) in rows. Above each image is its caption: lines and their colour."""
     columns, tile = _grid_shape(len(pixels))
     rows = math.ceil(len(pixels) / columns)
     gap = 0.16
@@ -223,13 +223,13 @@ def _grid(
 
 @_style()
 def draw_curves(history: Sequence[EpochRecord], best: Best | None) -> Figure:
-    """Loss by epoch, and beside it every validation metric that lies between 0 and 1.
+    """The loss by epoch, and beside it every validation metric with values between 0 and 1.
 
-    Epochs that were not evaluated have no point; a value that is not finite leaves a gap.
+    An epoch that was not evaluated has no point. A value that is not finite leaves a gap.
 
     Args:
         history: a record for each epoch, at least one.
-        best: the epoch to mark, and the metric it was chosen by.
+        best: the epoch to mark, and the metric that chose it.
     """
     losses = {
         "training": _series({record.epoch: record.train for record in history}, "loss"),
@@ -279,8 +279,8 @@ Series = tuple[list[int], list[float]]
 
 
 def _series(values: Mapping[int, Mapping[str, float]], name: str) -> Series:
-    """Epochs that have this value, and the values; NaN where one is not finite."""
-    epochs = [epoch for epoch, row in values.items() if name in row]
+    """The epochs that have this value, and the values, with NaN for those that are not finite."""
+    epochs = [epoch for epoch, of_epoch in values.items() if name in of_epoch]
     found = [values[epoch][name] for epoch in epochs]
     return epochs, [value if math.isfinite(value) else math.nan for value in found]
 
@@ -291,7 +291,7 @@ def _is_share(values: Sequence[float]) -> bool:
 
 
 def _plot(axes: Axes, lines: Mapping[str, Series], colours: Sequence[str], title: str) -> None:
-    """Lines by epoch; those after the last colour are pale and share one entry in the legend."""
+    """Lines by epoch. Lines after the last colour are pale and share one entry in the legend."""
     axes.set_title(title)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, min_n_ticks=1))
@@ -317,14 +317,14 @@ def _plot(axes: Axes, lines: Mapping[str, Series], colours: Sequence[str], title
 
 @_style()
 def draw_confusion_matrix(predictions: Predictions, source: str) -> Figure:
-    """How often each true class (row) was taken for each class (column).
+    """How often each true class (row) was predicted as each class (column).
 
-    Up to 30 classes each cell has its count and its share of the row; up to some 120 the classes
-    have their names; beyond, only the shades are left, and the picture grows no more.
+    With up to 30 classes each cell shows its count and its share of the row. With up to about 120
+    the classes have their names. With more, only the shades are left, and the figure does not grow.
 
     Args:
-        predictions: of the whole split; a class without images has a grey row.
-        source: what answered, for the heading.
+        predictions: the predictions of the whole split. A class without images has a grey row.
+        source: which weights predicted, for the heading.
     """
     classes = predictions.classes
     counts = np.zeros((len(classes), len(classes)), np.int64)
@@ -368,9 +368,9 @@ def draw_confusion_matrix(predictions: Predictions, source: str) -> Figure:
 
 
 def _shades(counts: Indices, faintest: float) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Counts int64 (K, K) as colours (K, K, 3): the larger the share of the row, the darker.
+    """Counts int64 (K, K) as colours (K, K, 3). A larger share of the row is darker.
 
-    A cell that is not 0 has at least the shade ``faintest``; a row without images is grey.
+    A cell that is not 0 has at least the shade ``faintest``. A row without images is grey.
     """
     totals = counts.sum(axis=1, keepdims=True)
     shade = np.where(counts > 0, faintest + (1 - faintest) * counts / np.maximum(totals, 1), 0)
@@ -381,7 +381,7 @@ def _shades(counts: Indices, faintest: float) -> np.ndarray[Any, np.dtype[np.flo
 
 
 def _write_counts(axes: Axes, counts: Indices, size: float, zeros: bool) -> None:
-    """In each cell the count and its share of the row."""
+    """Write into each cell the count and its share of the row."""
     for (row, column), count in np.ndenumerate(counts):
         total = counts[row].sum()
         if count:
@@ -399,15 +399,15 @@ def _frequent_mistakes(counts: Indices, classes: Sequence[str]) -> str:
     np.fill_diagonal(mistakes, 0)
     found = []
     for index in np.argsort(-mistakes, axis=None, kind="stable")[:3]:
-        truth, answer = divmod(int(index), len(classes))
-        if mistakes[truth, answer]:
-            pair = [_fit("{}", classes[label], 1.5, DETAIL) for label in (truth, answer)]
-            found.append(f"{pair[0]} as {pair[1]} ({mistakes[truth, answer]})")
+        truth, guess = divmod(int(index), len(classes))
+        if mistakes[truth, guess]:
+            pair = [_fit("{}", classes[label], 1.5, DETAIL) for label in (truth, guess)]
+            found.append(f"{pair[0]} as {pair[1]} ({mistakes[truth, guess]})")
     return "most frequent mistakes: " + (", ".join(found) or "none")
 
 
 def _sheet(width: Inches, body: Inches, title: str, details: Sequence[str]) -> Figure:
-    """A figure with room of ``body`` below its heading."""
+    """A figure with a heading, and a free height of ``body`` below it."""
     heading = 0.62 + 0.18 * len(details)
     height = body + heading
     figure = Figure(figsize=(width, height))
@@ -444,9 +444,9 @@ def _count(number: int, one: str, many: str = "") -> str:
 
 @lru_cache(maxsize=4096)
 def _fit(template: str, name: str, width: Inches, size: float) -> str:
-    """``template`` with the name, the name's middle left out as far as the width asks for it.
+    """``template`` with the name. The middle of the name is left out if the width requires it.
 
-    The middle, since names often differ at one of their ends.
+    The middle, since names often differ at the beginning or at the end.
     """
     text = template.format(name)
     last_word = len(re.split("[ _-]", name)[-1])

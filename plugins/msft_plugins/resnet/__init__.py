@@ -1,4 +1,4 @@
-"""The backbone ``resnet50``, with weights of four origins."""
+"""The backbone ``resnet50``. It loads weights of four origins."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ URLS = {
     "tutorial": "https://mindspore-website.obs.cn-north-4.myhuaweicloud.com/notebook/models/"
     "application/resnet50_224_new.ckpt",
 }
-"""Of the weights that are known by name."""
+"""URL of the weights with each name."""
 
 
 class ResNetSettings(Settings):
@@ -41,13 +41,13 @@ class ResNetSettings(Settings):
 
     weights: NameOrFile = Field(
         "imagenet",
-        description="imagenet, cifar10 (both the model zoo's), mindcv, tutorial, none, a file, or "
-        "a URL",
+        description="imagenet, cifar10 (both from the model zoo), mindcv, tutorial, none, a file, "
+        "or a URL",
     )
     image_size: int = Field(224, ge=32, le=1024, description="side of the square input, pixels")
     dialect: DialectName | None = Field(
         None,
-        description="padding and eps; the weights decide it, without weights it is zoo",
+        description="padding and eps; by default the weights' dialect, or zoo without weights",
     )
 
 
@@ -63,7 +63,7 @@ def list_components() -> Iterable[Component]:
         Component(
             "backbone",
             NAME,
-            "ResNet-50, ImageNet weights of the model zoo; reads mindcv's and torchvision's too",
+            "ResNet-50, ImageNet weights from the model zoo; also loads mindcv's and torchvision's",
             ResNetSettings,
             _fetch,
             tuple(URLS.values()),
@@ -75,7 +75,7 @@ def list_components() -> Iterable[Component]:
 def build_backbone(
     name: str, num_classes: int, settings: ResNetSettings, context: Context
 ) -> Backbone | None:
-    """Make the network in the geometry of its weights, load them, reset the head."""
+    """Make the network with the geometry of its weights, load the weights, reset the head."""
     if name != NAME:
         return None
     path = _find(settings.weights, context)
@@ -91,7 +91,7 @@ def build_backbone(
         if settings.dialect not in (None, dialect.name):
             raise WeightsError(
                 f"{path}: these are weights of {dialect.source} (dialect {dialect.name}), not of "
-                f"dialect {settings.dialect}; leave the setting backbone.dialect out."
+                f"dialect {settings.dialect}; remove the setting backbone.dialect."
             )
     stages, head = network.build(num_classes, dialect, context.seed)
     if checkpoint is not None:
@@ -103,7 +103,7 @@ def build_backbone(
         head=head,
         preprocessing=Preprocessing(
             size=settings.image_size,
-            # Of ImageNet, as in the training of all four dialects.
+            # ImageNet's mean and std, as in the training of all four dialects.
             mean=(0.485, 0.456, 0.406),
             std=(0.229, 0.224, 0.225),
         ),
@@ -135,15 +135,15 @@ def _known_weights() -> dict[str, KnownWeights]:
         "imagenet": KnownWeights(
             URLS["imagenet"],
             "41c1479844f6f848d4caf902cf940ebe4727df559495ed45885892fc55a2738f",
-            "ImageNet, model zoo, top-1 76.97 %",
+            "ImageNet, from the model zoo, top-1 76.97 %",
         ),
         "cifar10": KnownWeights(
             URLS["cifar10"],
             "242da26be495f09ac8571811ba163ca22cda86025e800f1c04c4cddeaa3fa55b",
-            "CIFAR-10, model zoo; the r1.6 tutorial's",
+            "CIFAR-10, from the model zoo; used by tutorial r1.6",
         ),
-        "mindcv": KnownWeights(URLS["mindcv"], summary="ImageNet, mindcv; no published hash"),
+        "mindcv": KnownWeights(URLS["mindcv"], summary="ImageNet, from mindcv; no published hash"),
         "tutorial": KnownWeights(
-            URLS["tutorial"], summary="ImageNet, the r2.x tutorial's; no published hash"
+            URLS["tutorial"], summary="ImageNet, used by the r2.x tutorial; no published hash"
         ),
     }

@@ -1,8 +1,9 @@
-"""Four dialects of one network: where a ResNet-50 checkpoint comes from and what that decides.
+"""The four dialects of ResNet-50 checkpoints. The origin of the weights decides padding and eps.
 
-They agree on shapes and on most names, so a file of one loads into a network built for another
-once it is renamed, and gives other answers: padding and eps belong to the weights. So each file is
-run in the geometry it was trained in. Importing this module does not import MindSpore.
+The dialects have the same shapes and most names in common. After renaming, a file of one dialect
+loads into a network of another, which then computes other logits: padding and eps belong to the
+weights. So each file is used with the geometry of its training. Importing this module does not
+import MindSpore.
 """
 
 from __future__ import annotations
@@ -19,20 +20,19 @@ DialectName = Literal["zoo", "mindcv", "tutorial", "torchvision"]
 
 @dataclass(frozen=True)
 class Dialect:
-    """What a dialect decides.
+    """A dialect: the geometry and the names of its checkpoints.
 
-    On an even input "same" padding of a stride of 2 pads one pixel more at the end, and 3x3 pads
-    nothing at the start; PyTorch pads both ends alike.
+    For an even input and a stride of 2, "same" padding pads one pixel more at the end, and with a
+    3x3 kernel it pads nothing at the start. PyTorch pads both ends alike.
 
     Args:
-        name: of the dialect.
-        source: who wrote such files, for messages.
-        eps: of batch norm.
-        same_convolutions: "same" padding of the convolutions, rather than half the kernel on both
-            ends.
-        same_pool: likewise of the max-pool.
-        renames: patterns and replacements that turn the file's names into ours, which are
-            mindcv's.
+        name: name of the dialect.
+        source: the project that wrote such files, for messages.
+        eps: eps of batch norm.
+        same_convolutions: convolutions use "same" padding; otherwise half the kernel at both ends.
+        same_pool: the same for the max-pool.
+        renames: patterns and replacements that turn the file's names into this network's names,
+            which are mindcv's.
         marks: patterns of names that only this dialect has.
     """
 
@@ -45,7 +45,7 @@ class Dialect:
     renames: Mapping[str, str] = field(default_factory=dict)
 
     def parameter_name(self, key: str) -> str:
-        """Our name of the array that the file calls ``key``; an unknown name is unchanged."""
+        """This network's name for the file's name ``key``. An unknown name is unchanged."""
         for pattern, replacement in self.renames.items():
             key = re.sub(pattern, replacement, key)
         return key
@@ -107,20 +107,20 @@ DIALECTS: dict[str, Dialect] = {
         ),
     )
 }
-"""By name, in the order they are recognised: ``tutorial`` and ``mindcv`` share their shortcut's
-name, so mindcv is what is left."""
+"""The dialects by name, in the order in which ``recognise`` tries them. ``tutorial`` and ``mindcv``
+have the same name for the shortcut, so mindcv comes last."""
 
 _EVERYWHERE = ("conv1.weight", "layer1.0.conv1.weight", "layer4.2.conv3.weight")
 
 
 def recognise(keys: Collection[str], source: str) -> Dialect:
-    """Tell from the names in a checkpoint which dialect it is.
+    """Recognise the dialect of a checkpoint by its names.
 
     Args:
         keys: names of the arrays, without bookkeeping.
         source: the file, for the message.
 
-    Raises: WeightsError where the names are not a ResNet-50's.
+    Raises: WeightsError if the names are not those of a ResNet-50.
     """
     if all(key in keys for key in _EVERYWHERE):
         for dialect in DIALECTS.values():
@@ -128,6 +128,6 @@ def recognise(keys: Collection[str], source: str) -> Dialect:
                 return dialect
     some = ", ".join(list(keys)[:3])
     raise WeightsError(
-        f"{source}: not the weights of a ResNet-50 (it has {some}, ...); "
-        "give such a file, or --weights none."
+        f"{source}: these are not the weights of a ResNet-50 (the file has {some}, ...); "
+        "give a ResNet-50's file, or --weights none."
     )

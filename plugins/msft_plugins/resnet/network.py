@@ -1,7 +1,7 @@
 """ResNet-50 (version 1.5) in MindSpore, as named stages.
 
-He et al., arXiv:1512.03385, table 1, with the stride of a block on its 3x3 convolution rather than
-on its first, as in all four dialects. Names of parameters are mindcv's.
+He et al., arXiv:1512.03385, table 1. A block has its stride on the 3x3 convolution and not on the
+first one, as in all four dialects. The parameters have mindcv's names.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from msft_plugins.resnet.dialects import DIALECTS, Dialect, recognise
 
 NAME = "resnet50"
 FEATURES = 2048
-"""Numbers that the head classifies by."""
+"""Number of inputs of the head."""
 
 STAGES = ((3, 64, 1), (4, 128, 2), (6, 256, 2), (3, 512, 2))
-"""Blocks, width and stride of ``layer1`` to ``layer4``."""
+"""Number of blocks, width and stride of ``layer1`` to ``layer4``."""
 
 EXPANSION = 4
-"""A block's outputs are this many times its width."""
+"""A block has this many times its width as output channels."""
 
 MOMENTUM = 0.9
-"""Of batch norm's moving statistics; PyTorch's 0.1."""
+"""Momentum of batch norm's moving statistics. PyTorch calls the same value 0.1."""
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int, dialect: Dialect) -> nn.Conv2d:
@@ -56,13 +56,14 @@ class Stem(nn.Cell):
         """(N, 3, H, W) to (N, 64, H / 4, W / 4), rounded up."""
         x = self.relu(self.bn1(self.conv1(x)))
         if self.pads_pool:
-            # After a ReLU zeros never win, so this is a padded max-pool, which ONNX export lacks.
+            # After a ReLU, padding with zeros does not change a maximum. So this is the same as a
+            # padded max-pool, which MindSpore cannot export to ONNX.
             x = self.pad(x)
         return self.max_pool(x)
 
 
 class Bottleneck(nn.Cell):
-    """Narrow, convolve, widen, and add the shortcut."""
+    """Narrow, convolve, widen, and add a shortcut."""
 
     def __init__(self, inputs: int, width: int, stride: int, dialect: Dialect) -> None:
         super().__init__()
@@ -86,7 +87,7 @@ class Bottleneck(nn.Cell):
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
         shortcut = self.down_sample(x) if self.projects else x
-        # Not `out += shortcut`: ONNX export refuses it.
+        # Not `out += shortcut`: MindSpore cannot export that to ONNX.
         return self.relu(out + shortcut)
 
 
@@ -94,13 +95,13 @@ def build(num_classes: int, dialect: Dialect, seed: int = 0) -> tuple[tuple[Stag
     """Make the network with random weights.
 
     Args:
-        num_classes: outputs of the head.
+        num_classes: number of outputs of the head.
         dialect: decides padding and eps.
-        seed: of the head's weights; the others are drawn from MindSpore's own generator.
+        seed: seed of the head's weights. All others come from MindSpore's own random generator.
 
     Returns: stages ``stem``, ``layer1`` to ``layer4``, ``pool``, and the head. The stem's
-    parameters are ``conv1.weight`` and ``bn1.*``, as everywhere; the head's ``classifier.weight``
-    and ``classifier.bias``.
+    parameters are ``conv1.weight`` and ``bn1.*``, as in other libraries; the head's are
+    ``classifier.weight`` and ``classifier.bias``.
     """
     stages = [Stage("stem", Stem(dialect))]
     channels = 64
@@ -116,18 +117,23 @@ def build(num_classes: int, dialect: Dialect, seed: int = 0) -> tuple[tuple[Stag
 
 
 def dialect_of(checkpoint: Checkpoint) -> Dialect:
-    """Tell the dialect of a checkpoint: a run's own says it, in others the names do.
+    """The dialect of a checkpoint: from the metadata if msft wrote it, otherwise from the names.
 
-    Raises: WeightsError where it is of another network.
+    Raises: WeightsError if the checkpoint belongs to another network.
     """
     owner = checkpoint.metadata.get("backbone")
     if owner is None:
         return recognise(drop_bookkeeping(checkpoint.arrays), str(checkpoint.path))
     dialect = checkpoint.metadata.get("dialect", "")
-    if owner != NAME or dialect not in DIALECTS:
+    if owner != NAME:
         raise WeightsError(
-            f"{checkpoint.path}: weights of {owner} (dialect {dialect!r}), not of {NAME}; "
+            f"{checkpoint.path}: these are weights of {owner}, not of {NAME}; "
             f"use --backbone {owner}"
+        )
+    if dialect not in DIALECTS:
+        raise WeightsError(
+            f"{checkpoint.path}: dialect {dialect!r} is unknown to this msft, which knows "
+            f"{', '.join(DIALECTS)}"
         )
     return DIALECTS[dialect]
 
@@ -143,13 +149,13 @@ def load(
     """Load a checkpoint into a network built for its dialect.
 
     Args:
-        checkpoint: of any dialect, or one of msft's own.
-        stages: of ``build``.
-        head: of ``build``; keeps its new weights, unless
-        keep_head: the checkpoint's classifier is wanted too, with its number of classes.
-        reporter: told of each array that is left out.
+        checkpoint: a checkpoint of any dialect, or one that msft wrote.
+        stages: the stages from ``build``.
+        head: the head from ``build``. It keeps its new weights, except with ``keep_head``.
+        keep_head: load the checkpoint's classifier too. It must have the same number of classes.
+        reporter: receives a line for each array that is not loaded.
 
-    Raises: WeightsError where names or shapes do not fit.
+    Raises: WeightsError if names or shapes do not fit.
     """
     ours = "backbone" in checkpoint.metadata
     rename = str if ours else dialect_of(checkpoint).parameter_name

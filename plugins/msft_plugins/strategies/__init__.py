@@ -1,4 +1,4 @@
-"""The strategies ``freeze``, ``partial``, ``gradual`` and ``finetune``: what trains, and when."""
+"""The strategies ``freeze``, ``partial``, ``gradual`` and ``finetune``."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def list_components() -> list[Component]:
     """Offer all four."""
     return [
         Component("strategy", "finetune", "every parameter trains", FinetuneSettings),
-        Component("strategy", "freeze", "only the head trains; the rest stays", FreezeSettings),
+        Component("strategy", "freeze", "only the head trains", FreezeSettings),
         Component(
             "strategy",
             "partial",
-            "a stage and all after it train; what is before it stays",
+            "one stage, all later stages and the head train",
             PartialSettings,
         ),
         Component(
             "strategy",
             "gradual",
-            "the head trains first; then stage after stage joins, from the last backwards",
+            "first only the head trains; then stages join one by one, the last stage first",
             GradualSettings,
         ),
     ]
@@ -47,12 +47,12 @@ def list_components() -> list[Component]:
 def select_trainable(
     name: str, backbone: Backbone, settings: Settings, epoch: int
 ) -> Trainable | None:
-    """The head, and the stages that the strategy trains in this epoch.
+    """The parameters of the head, and of the stages that the strategy trains in this epoch.
 
     ``gradual`` is the gradual unfreezing of Howard and Ruder, "Universal Language Model
-    Fine-tuning for Text Classification", 2018, arXiv:1801.06146, section 3.3; its rates that fall
-    from stage to stage (section 3.2, "discriminative fine-tuning") are ``partial``'s and
-    ``finetune``'s too.
+    Fine-tuning for Text Classification", 2018, arXiv:1801.06146, section 3.3. Its rates decrease
+    from stage to stage (section 3.2, "discriminative fine-tuning"); ``partial`` and ``finetune`` do
+    the same.
     """
     from msft_core.stages import learned_names  # imports MindSpore, as the next line does
     from msft_plugins.strategies.selecting import decaying, stages_from, stages_joined
@@ -73,11 +73,11 @@ def select_trainable(
 
 @hookimpl
 def on_run_start(run: Run) -> None:
-    """Say where a run is too short for every stage of ``gradual`` to join."""
+    """Warn if a run is too short for every stage of ``gradual`` to join."""
     settings, epochs = run.config.strategy.settings, run.config.training.epochs
     if isinstance(settings, GradualSettings):
         late = [epoch for epoch in settings.at if epoch > epochs]
         if late:
             run.reporter.warning(
-                f"no stage joins at {late} of strategy.at: the run has {epochs} epochs."
+                f"strategy.at: no stage joins at {late}, because the run has {epochs} epochs."
             )

@@ -1,4 +1,4 @@
-"""Which stages train, and at which rates. Importing this module imports MindSpore."""
+"""Choose the stages that train, and their rates. Importing this module imports MindSpore."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from msft_core.stages import learned_names
 
 
 def decaying(stages: Sequence[Stage], decay: float) -> list[ParameterGroup]:
-    """A group for each stage with parameters; the one before the head has rate factor ``decay``."""
+    """A group for each stage with parameters. The last stage has the rate factor ``decay``."""
     groups, factor = [], 1.0
     for stage in reversed(_with_parameters(stages)):
         factor *= decay
@@ -19,7 +19,7 @@ def decaying(stages: Sequence[Stage], decay: float) -> list[ParameterGroup]:
 
 
 def stages_from(backbone: Backbone, name: str | None) -> Sequence[Stage]:
-    """The stage of this name and all after it; without a name the last that has parameters.
+    """The stage with this name and all later ones. Without a name: the last one with parameters.
 
     Raises:
         UsageError: there is no such stage.
@@ -36,17 +36,17 @@ def stages_from(backbone: Backbone, name: str | None) -> Sequence[Stage]:
 
 
 def stages_joined(backbone: Backbone, at: Sequence[int], epoch: int) -> Sequence[Stage]:
-    """The stages that train in an epoch, where one more joins at each of ``at``, from the last on.
+    """The stages that train in an epoch. In each epoch of ``at`` one more joins, the last first.
 
     Raises:
-        UsageError: there are fewer stages than epochs, whichever epoch is asked about.
+        UsageError: ``at`` has more epochs than there are stages. It is raised for every ``epoch``.
     """
     stages = _with_parameters(backbone.stages)
     if len(at) > len(stages):
         names = ", ".join(stage.name for stage in stages)
         raise UsageError(
-            f"strategy.at = {list(at)}: {len(at)} stages are to join, but {backbone.name} has "
-            f"{len(stages)} with parameters: {names}."
+            f"strategy.at = {list(at)} names {len(at)} epochs, but {backbone.name} has only "
+            f"{len(stages)} stages with parameters: {names}."
         )
     joined = sum(epoch >= start for start in at)
     return stages[len(stages) - joined :]

@@ -11,30 +11,34 @@ from msft_core import OptimizerSpec, ParameterGroup, Settings, Trainable
 
 def _ascending(epochs: tuple[int, ...]) -> tuple[int, ...]:
     if list(epochs) != sorted(set(epochs)):
-        raise ValueError("each epoch must be above the one before it")
+        raise ValueError("each epoch must be later than the one before it")
     return epochs
 
 
-# The head has epoch 1 to itself.
+# In epoch 1 only the head trains.
 LaterEpochs = Annotated[tuple[Annotated[int, Field(ge=2)], ...], AfterValidator(_ascending)]
 
 
 class OptimizerSettings(Settings):
-    """What all strategies let one choose."""
+    """Settings that all strategies have."""
 
     learning_rate: float = Field(3e-3, gt=0, description="peak learning rate")
-    optimizer: Literal["momentum", "adam"] = Field("adam", description="which optimizer")
-    momentum: float = Field(0.9, ge=0, lt=1, description="of the momentum optimizer")
-    weight_decay: float = Field(0.0, ge=0, description="of weights; biases and norms have none")
-    schedule: Literal["constant", "cosine"] = Field("cosine", description="shape of the rate")
-    warmup_epochs: float = Field(0.0, ge=0, description="epochs over which the rate rises")
+    optimizer: Literal["momentum", "adam"] = Field("adam", description="the optimizer")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of the momentum optimizer")
+    weight_decay: float = Field(0.0, ge=0, description="for weights; biases and norms have none")
+    schedule: Literal["constant", "cosine"] = Field(
+        "cosine", description="how the learning rate changes during the run"
+    )
+    warmup_epochs: float = Field(
+        0.0, ge=0, description="epochs in which the learning rate rises to its peak"
+    )
     batch_norm: Literal["frozen_eval", "batch"] = Field(
         "frozen_eval",
-        description="batch: frozen batch norms too use batch statistics, as the tutorials' do",
+        description="batch: frozen batch norms also use batch statistics, as in the tutorials",
     )
 
     def trainable(self, *groups: ParameterGroup) -> Trainable:
-        """These groups, trained as the settings say."""
+        """The strategy's result: these groups, trained according to the settings."""
         spec = OptimizerSpec(
             name=self.optimizer,
             learning_rate=self.learning_rate,
@@ -47,41 +51,41 @@ class OptimizerSettings(Settings):
 
 
 class FreezeSettings(OptimizerSettings):
-    """``strategy.*`` of ``freeze``."""
+    """``strategy.*`` of the strategy ``freeze``."""
 
 
 class StagesSettings(OptimizerSettings):
-    """What the strategies let one choose that train stages and not the head alone."""
+    """Settings of the strategies that train stages and not only the head."""
 
     stage_decay: float = Field(
-        0.5, gt=0, le=1, description="the rate of each stage, as a fraction of the next one's"
+        0.5, gt=0, le=1, description="rate of each stage, as a fraction of the next stage's rate"
     )
 
 
 class FinetuneSettings(StagesSettings):
-    """``strategy.*`` of ``finetune``."""
+    """``strategy.*`` of the strategy ``finetune``."""
 
-    optimizer: Literal["momentum", "adam"] = Field("momentum", description="which optimizer")
+    optimizer: Literal["momentum", "adam"] = Field("momentum", description="the optimizer")
     learning_rate: float = Field(3e-2, gt=0, description="peak learning rate")
 
 
 class PartialSettings(StagesSettings):
-    """``strategy.*`` of ``partial``."""
+    """``strategy.*`` of the strategy ``partial``."""
 
     from_stage: str | None = Field(
         None,
         alias="from",
-        description="the first stage that trains; by default the last that has parameters",
+        description="the first stage that trains; by default the last stage with parameters",
     )
 
 
 class GradualSettings(StagesSettings):
-    """``strategy.*`` of ``gradual``."""
+    """``strategy.*`` of the strategy ``gradual``."""
 
     stage_decay: float = Field(
-        0.385, gt=0, le=1, description="the rate of each stage, as a fraction of the next one's"
+        0.385, gt=0, le=1, description="rate of each stage, as a fraction of the next stage's rate"
     )
     at: LaterEpochs = Field(
         (4, 7),
-        description="epochs, from 1, at which a stage joins: the last one with parameters first",
+        description="epochs, from 1, in which a stage joins: the last with parameters joins first",
     )

@@ -1,7 +1,7 @@
 """The backbone ``example``: a small convolutional network in three stages.
 
-The network is ``head(pool(third(second(first(images)))))``. A strategy trains or freezes it stage
-by stage, so each stage alone owns its parameters.
+The network is ``head(pool(third(second(first(images)))))``. A strategy trains or freezes whole
+stages, so two stages must not share a parameter.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ class ExampleSettings(Settings):
 
     image_size: int = Field(64, ge=16, le=512, description="side of the square input, pixels")
     width: int = Field(16, ge=1, description="channels of the first stage; each next one doubles")
-    dropout: float = Field(0.0, ge=0, lt=1, description="part of the features the head drops")
+    dropout: float = Field(0.0, ge=0, lt=1, description="fraction of inputs that the head drops")
 
 
 @hookimpl
 def list_components() -> list[Component]:
-    """What msft lists. Cheap: anything heavy is imported where it is needed."""
+    """The components of this plugin. Keep it fast: import heavy modules only where needed."""
     summary = "three convolutional stages"
     return [Component("backbone", "example", summary, ExampleSettings)]
 
@@ -34,7 +34,7 @@ def build_backbone(
     settings: ExampleSettings,
     context: Context,
 ) -> Backbone | None:
-    """Make the network; msft has set MindSpore's seed, so its weights are the same in each run."""
+    """Make the network. msft has set MindSpore's seed, so every run draws the same weights."""
     if name != "example":
         return None
     from msft_core.stages import Head, Pool  # imports MindSpore
@@ -63,5 +63,5 @@ def _stage(name: str, channels: int, out: int) -> Stage:
 
     convolution = nn.Conv2d(channels, out, 3, stride=2, weight_init="HeNormal")
     cell = nn.SequentialCell([convolution, nn.BatchNorm2d(out), nn.ReLU()])
-    # Parameter names are unique over all stages and the head.
+    # Parameter names must be unique over all stages and the head.
     return Stage(name, prefix_names(cell, name))

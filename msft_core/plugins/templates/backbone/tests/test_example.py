@@ -1,4 +1,4 @@
-"""What the backbone is, that it trains, and that msft finds it."""
+"""The backbone keeps the contract and trains, and msft finds it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The callback ``example``: a line of a CSV file after each epoch."""
+"""The callback ``example``: adds a line to a CSV file after each epoch."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ class ExampleSettings(Settings):
     """``callback.example.*``; msft adds ``enabled``."""
 
     file: str = Field("epochs.csv", min_length=1, description="name of the file")
-    digits: int = Field(6, ge=1, le=17, description="significant digits of the figures")
+    digits: int = Field(6, ge=1, le=17, description="significant digits of the numbers")
 
 
 @hookimpl
 def list_components() -> list[Component]:
-    """What msft lists. Cheap: anything heavy is imported where it is needed."""
+    """The components of this plugin. Keep it fast: import heavy modules only where needed."""
     summary = "a CSV line after each epoch"
     return [Component("callback", "example", summary, ExampleSettings)]
 
 
-@hookimpl(trylast=True)  # after the callbacks that may change what it writes
+@hookimpl(trylast=True)  # after callbacks that may change the numbers it writes
 def on_epoch_end(epoch: int, run: Run) -> None:
     """Write the losses and every metric of the validation images."""
     settings: ExampleSettings = run.settings("callback", "example")
     figures = {"train_loss": run.history[-1].train["loss"]}
-    # Evaluated at most once an epoch, however many callbacks ask.
+    # msft evaluates at most once per epoch, however many callbacks ask.
     figures.update((f"val_{name}", value) for name, value in run.evaluate("val").items())
     path = run.folder / settings.file
     with path.open("a", newline="", encoding="utf-8") as file:

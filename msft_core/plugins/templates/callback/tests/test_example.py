@@ -1,4 +1,4 @@
-"""What the callback writes and when, and that msft finds it."""
+"""The callback writes the right lines at the right time, and msft finds it."""
 
 from __future__ import annotations
 

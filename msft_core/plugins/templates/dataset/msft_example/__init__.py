@@ -1,6 +1,6 @@
 """The dataset ``example``: circles and squares, drawn in memory.
 
-msft decodes, checks and augments the images; a dataset only hands them over, encoded.
+A dataset returns encoded images. msft decodes, checks and augments them.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ SIDE = 96  # pixels
 class ExampleSettings(Settings):
     """``dataset.*`` where the dataset is ``example``."""
 
-    train_per_class: int = Field(40, ge=1, description="pictures of a class to train on")
-    val_per_class: int = Field(10, ge=1, description="pictures of a class to evaluate on")
-    noise: int = Field(20, ge=0, le=255, description="how much colours differ, of 255")
+    train_per_class: int = Field(40, ge=1, description="training images in each class")
+    val_per_class: int = Field(10, ge=1, description="validation images in each class")
+    noise: int = Field(20, ge=0, le=255, description="greatest random change of a colour, of 255")
 
 
 @hookimpl
 def list_components() -> list[Component]:
-    """What msft lists. Cheap: anything heavy is imported where it is needed."""
+    """The components of this plugin. Keep it fast: import heavy modules only where needed."""
     summary = "drawn circles and squares"
     return [Component("dataset", "example", summary, ExampleSettings)]
 
@@ -52,10 +52,10 @@ def build_dataset(name: str, settings: ExampleSettings) -> DatasetSplits | None:
 def _table(split: str, per_class: int, noise: int) -> MemoryTable:
     from msft_core.images import MemoryTable  # imports NumPy and Pillow
 
-    rows = [(label, number) for label in range(len(CLASSES)) for number in range(per_class)]
-    # An id is unique and the same in each run: msft draws an image's augmentations from it.
-    ids = tuple(f"{split}/{CLASSES[label]}/{number}.png" for label, number in rows)
-    labels = tuple(label for label, _ in rows)
+    images = [(label, number) for label in range(len(CLASSES)) for number in range(per_class)]
+    # An id must be unique and the same in every run: an image's augmentations depend on it.
+    ids = tuple(f"{split}/{CLASSES[label]}/{number}.png" for label, number in images)
+    labels = tuple(label for label, _ in images)
     return MemoryTable(ids, labels, tuple(map(_draw, ids, labels, [noise] * len(ids))))
 
 

@@ -1,4 +1,4 @@
-"""What the dataset hands over, and that msft finds it."""
+"""The dataset returns the right images, and msft finds it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The metric ``example``: balanced accuracy, the mean of the classes' own accuracies.
+"""The metric ``example``: balanced accuracy, the mean of the accuracies of all classes.
 
-A class with few images counts as much as one with many. A metric has no settings but ``enabled``,
-which msft adds: the hook gets the predictions alone.
+A class with few images counts as much as a class with many. A metric has no settings except
+``enabled``, which msft adds: the hook gets only the predictions.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ msft_api = "0.3"
 
 @hookimpl
 def list_components() -> list[Component]:
-    """What msft lists. Cheap: anything heavy is imported where it is needed."""
-    summary = "mean of the classes' own accuracies"
+    """The components of this plugin. Keep it fast: import heavy modules only where needed."""
+    summary = "mean of the accuracies of all classes"
     return [Component("metric", "example", summary)]
 
 
 @hookimpl
 def compute_metrics(predictions: Predictions) -> Mapping[str, float]:
-    """Balanced accuracy, 0 to 1; classes without images are left out."""
+    """Balanced accuracy, 0 to 1. Classes without images do not count."""
     right = predictions.predicted == predictions.labels
     present = sorted(set(predictions.labels.tolist()))
     of_classes = [float(right[predictions.labels == label].mean()) for label in present]

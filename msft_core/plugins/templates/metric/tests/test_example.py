@@ -1,4 +1,4 @@
-"""What the metric is worth, that a run computes it, and that msft finds it."""
+"""The metric's values are right, a run computes it, and msft finds it."""
 
 from __future__ import annotations
 

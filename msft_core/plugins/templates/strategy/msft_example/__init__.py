@@ -1,6 +1,6 @@
 """The strategy ``example``: the head and the last stages train.
 
-msft asks before each epoch; what is not in the answer is frozen in that epoch.
+msft calls it before each epoch. Parameters that are not in its result are frozen in that epoch.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ msft_api = "0.3"
 class ExampleSettings(Settings):
     """``strategy.*`` where the strategy is ``example``."""
 
-    stages: int = Field(1, ge=0, description="stages that train with the head, from the last back")
-    learning_rate: float = Field(3e-3, gt=0, description="peak learning rate, of the head")
-    stage_rate: float = Field(0.3, gt=0, description="rate of the stages, as a fraction of that")
+    stages: int = Field(1, ge=0, description="number of last stages that train with the head")
+    learning_rate: float = Field(3e-3, gt=0, description="peak learning rate of the head")
+    stage_rate: float = Field(0.3, gt=0, description="rate of the stages / rate of the head")
 
 
 @hookimpl
 def list_components() -> list[Component]:
-    """What msft lists. Cheap: anything heavy is imported where it is needed."""
+    """The components of this plugin. Keep it fast: import heavy modules only where needed."""
     summary = "the head and the last stages train"
     return [Component("strategy", "example", summary, ExampleSettings)]
 
@@ -44,7 +44,7 @@ def select_trainable(
     """The parameters that train, each group with its rate, and the optimizer.
 
     Raises:
-        UsageError: the backbone has fewer stages with parameters than are to train.
+        UsageError: the backbone has fewer stages with parameters than ``strategy.stages``.
     """
     if name != "example":
         return None

@@ -1,4 +1,4 @@
-"""What the strategy trains, and that msft finds it."""
+"""The strategy trains the right parameters, and msft finds it."""
 
 from __future__ import annotations
 

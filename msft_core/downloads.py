@@ -75,7 +75,7 @@ def fetch(
                 if not expected:
                     _write_pin(pin, url, got)
                 return path
-            context.reporter.warning(f"{path} is damaged and is downloaded again")
+            context.reporter.warning(f"{path} is damaged: msft downloads it again")
         path.parent.mkdir(parents=True, exist_ok=True)
         # What is there stays until the new file is whole and verified.
         got = _download(url, path, expected, what, context.reporter)

@@ -85,7 +85,7 @@ def test_the_test_folder_is_never_validated_on(photographs: Path) -> None:
 
     assert all(name.startswith("train/") for name in (*splits.train.ids, *splits.val.ids))
     assert splits.notes == (
-        "no val folder: 5 of the 25 images are set apart for validation",
+        "no val folder: 5 of the 25 images are held out for validation",
         "test/ is left alone: no run uses its images",
     )
 

@@ -135,7 +135,7 @@ BROKEN = {
     "lists a kind that is none": (
         "from msft_core import Component, hookimpl\n@hookimpl\n"
         "def list_components(): return [Component('data', 'x', '')]",
-        "list_components gave the component 'x' with kind 'data', which must be one of dataset",
+        "list_components returned the component 'x' with kind 'data', which must be one of dataset",
     ),
     "switches a callback by a word": (
         """
@@ -301,7 +301,7 @@ def test_an_owner_without_an_answer_is_named() -> None:
     ):
         load_plugins(objects=[Lazy]).ask("build_dataset", "dataset", "lazy", **arguments)
     (warning,) = load_plugins(objects=[Lazy]).infos[-1].warnings
-    assert warning.startswith("it lists the dataset 'lazy' and has no build_dataset")
+    assert warning.startswith("it lists the dataset 'lazy' but has no function build_dataset")
 
 
 def test_every_hook_is_documented_in_one_order() -> None:

@@ -64,7 +64,7 @@ def resolve(raw: Mapping[str, Any], plugins: Plugins) -> RunConfig:
 def component_settings(
     component: Component, values: Mapping[str, Any], plugin: str = ""
 ) -> Settings:
-    """A component's settings from what the user gave, for commands other than ``run``.
+    """Check a component's settings, for commands other than ``run``.
 
     Raises:
         UsageError: with a line for each mistake.
@@ -128,7 +128,7 @@ def _settle_all(
 
 
 def _settle(component: Component, values: Any, problems: list[str], plugin: str) -> Settings | None:
-    """Of a callback, metric or extractor, which the user may never have heard of."""
+    """The settings of a callback, metric or extractor. The user may not even know of it."""
     model, where = settings_model(component), f"{component.kind}.{component.name}"
     found: list[str] = []
     settings = _validate(model, values, where, found, component, plugin)

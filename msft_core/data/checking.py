@@ -148,7 +148,7 @@ def check_images(
     files = table.paths if isinstance(table, FileTable) else None
 
     def examine(index: int) -> tuple[str, str]:
-        """Digest and reason; one of them is empty."""
+        """The digest, or the reason why the image is skipped. The other one is empty."""
         if files is not None:
             noted = memory.digest_of(files[index])
             if noted in memory.decoded:

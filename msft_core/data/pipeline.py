@@ -125,13 +125,13 @@ class KeyedPipeline:
         yield from self.batches(self.portions(number), number)
 
     def portions(self, number: int) -> list[Array]:
-        """int64 (n,) each: the indices of the images of each batch of an epoch."""
+        """The indices of the images in each batch of an epoch, int64 (n,) each."""
         sizes = batch_sizes(len(self._labels), self.recipe)
         order = order_of(len(self._labels), self.recipe, number)
         return np.split(order[: sum(sizes)], np.cumsum(sizes)[:-1])
 
     def batches(self, portions: Sequence[Array], number: int) -> Iterator[Batch]:
-        """A batch for each portion of indices, as an epoch shows the images."""
+        """A batch for each portion of indices, with the views that an epoch shows."""
         if self.recipe.workers:
             yield from self._in_threads(portions, number)
             return

@@ -122,7 +122,7 @@ def probe() -> None:
 def call_times(
     compute: Callable[[], object], clock: Callable[[], float] = time.perf_counter
 ) -> Iterator[list[float]]:
-    """Seconds of each call up to now; a few calls, fewer where they are slow.
+    """Yield the seconds of each call so far. Makes a few calls, and fewer if they are slow.
 
     The first call also does preparations, so it is left out as soon as there is a second one.
     """

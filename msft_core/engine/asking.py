@@ -33,7 +33,7 @@ class Asker:
         return result, plugin
 
     def extractor(self, context: Context, device: str) -> AskExtractor | None:
-        """What asks the plugins for another engine for a frozen prefix.
+        """Make a function that asks the plugins for a frozen prefix's extractor.
 
         Returns: the function, or None where no plugin has an enabled extractor.
         """

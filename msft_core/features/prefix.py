@@ -99,12 +99,12 @@ class FrozenPrefix:
 
     @property
     def engine(self) -> str:
-        """What computes, as stored features name it."""
+        """The engine that computes the features, as the cache names it."""
         return self._engine.extractor.description if self._engine else "MindSpore"
 
     @property
     def tolerance(self) -> float:
-        """Greatest relative difference from MindSpore's own features that is no fault."""
+        """Greatest accepted relative difference from MindSpore's own features."""
         return self._engine.extractor.tolerance if self._engine else TOLERANCE
 
     def compute(self, images: Array) -> Array:

@@ -106,7 +106,7 @@ class Space:
         return self._form[1] if self._form else None
 
     def in_use(self) -> dict[Path, int]:
-        """Segments of which a feature was asked for, with their sizes in bytes."""
+        """The segments from which a feature was asked for, with their sizes in bytes."""
         return {segment.path: segment.size for segment in self._segments if segment.used}
 
     def missing(self, keys: Sequence[bytes]) -> list[bytes]:

@@ -61,7 +61,7 @@ def _problem_of_components(listed: object, _arguments: Mapping[str, Any]) -> str
 
 def _problem_of_component(component: Component) -> str:
     if not isinstance(component.name, str) or not component.name:
-        return f"a component with the name {component.name!r}, which is no text"
+        return f"a component with the name {component.name!r}, which must be text"
     if not re.fullmatch(r"[\w/-]+", component.name):
         return (
             f"the component {component.name!r}: a name has letters, digits, _, - and /, so that "
@@ -82,7 +82,10 @@ def _problem_of_component(component: Component) -> str:
         own = fields.get("enabled")
         allowed = (bool, bool | Literal["auto"]) if component.kind == "extractor" else (bool,)
         if own is None or own.annotation not in allowed:
-            return f"{named} a setting called 'enabled' that is no bool: it switches the component"
+            return (
+                f"{named} a setting called 'enabled' that is not a bool: it switches the component "
+                "on and off"
+            )
     if not isinstance(component.urls, tuple):
         return f"{named} urls that are not a tuple"
     return ""

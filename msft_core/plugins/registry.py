@@ -47,7 +47,7 @@ class PluginInfo:
     warnings: tuple[str, ...] = ()
     """Flaws that its authors should fix, though it works: old names, slow loading."""
     seconds: float = 0.0
-    """How long it took to load."""
+    """Seconds that loading it took."""
     error: BaseException | None = field(default=None, compare=False, repr=False)
     """What its code raised, where that is why it is broken."""
 
@@ -271,14 +271,14 @@ class _Guarded:
 
 
 def lacks_hook(component: Component, hooks: Sequence[str]) -> str:
-    """What a plugin with these hooks lacks to offer a component; empty where nothing."""
+    """What a plugin with these hooks lacks to offer a component; empty if nothing."""
     needed = [name for name, facts in hookspecs.HOOKS.items() if facts.kind == component.kind]
     if set(needed).intersection(hooks):
         return ""
-    which = f"no {needed[0]}" if len(needed) == 1 else f"none of {', '.join(needed)}"
+    which = needed[0] if len(needed) == 1 else f"such as {needed[0]}"
     return (
-        f"it lists the {component.kind} {component.name!r} and has {which}: is the name right, "
-        "and marked?"
+        f"it lists the {component.kind} {component.name!r} but has no function {which}: check the "
+        "function's name and its @hookimpl"
     )
 
 

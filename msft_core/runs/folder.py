@@ -85,7 +85,7 @@ class RunFolder:
 
     def _taken(self) -> UsageError:
         return UsageError(
-            f"output folder {self._asked} is there already: choose another --out, or remove it."
+            f"output folder {self._asked} already exists: choose another --out, or remove it."
         )
 
     def discard(self) -> None:

@@ -187,7 +187,7 @@ class LiveRun:
     def record(self, name: str, value: float) -> None:
         """See ``Run``."""
         if name in _OF_THE_CORE:
-            raise ValueError(f"record: {name!r} is the core's own, choose another name")
+            raise ValueError(f"record: msft itself writes {name!r}; choose another name")
         try:
             self._extra[name] = float(value)
         except (TypeError, ValueError):

@@ -143,6 +143,6 @@ def _amount(count: int, unit: str) -> str:
 
 
 def console_reporter(*, quiet: bool = False, verbose: bool = False) -> PlainReporter:
-    """Bars where standard output is a terminal, plain lines where it is not."""
+    """A reporter with bars if standard output is a terminal, and with plain lines if not."""
     kind = TerminalReporter if sys.stdout.isatty() else PlainReporter
     return kind(quiet=quiet, verbose=verbose)

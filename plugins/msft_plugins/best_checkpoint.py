@@ -22,7 +22,7 @@ class BestCheckpointSettings(Settings):
     )
     interval: int = Field(1, ge=1, description="number of epochs from one evaluation to the next")
     first_epoch: int = Field(1, ge=1, description="the first epoch that is evaluated")
-    min_improvement: float = Field(0.0, ge=0, description="a smaller gain does not count")
+    min_improvement: float = Field(0.0, ge=0, description="smaller improvements do not count")
     keep_on_tie: Literal["loss", "first", "last"] = Field(
         "loss",
         description="which of equally good epochs is kept: the one of lower loss, the first, or "

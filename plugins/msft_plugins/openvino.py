@@ -62,7 +62,7 @@ def list_components() -> list[Component]:
 def build_feature_extractor(
     prefix: nn.Cell, example: NDArray[Any], settings: OpenVinoSettings, context: Context
 ) -> FeatureExtractor | None:
-    """Compute the stages in OpenVINO, once the first batch is there to export them for.
+    """Make an extractor that exports and compiles the stages at its first batch.
 
     Raises: UsageError if OpenVINO is missing, or if the CPU does not support the chosen bfloat16.
     The extractor raises it at the first batch if MindSpore cannot export an operator.

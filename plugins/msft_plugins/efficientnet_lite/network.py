@@ -154,7 +154,9 @@ def load(
     path = checkpoint.path
     owner = checkpoint.metadata.get("backbone", NAME)
     if owner != NAME:
-        raise WeightsError(f"{path}: weights of {owner}, not of {NAME}; use --backbone {owner}")
+        raise WeightsError(
+            f"{path}: these are weights of {owner}, not of {NAME}; use --backbone {owner}"
+        )
     arrays = drop_bookkeeping(checkpoint.arrays)
     if "backbone" not in checkpoint.metadata and not keep_head:
         # That the published file has a layer for ImageNet's classes is no news to the user.

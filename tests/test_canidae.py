@@ -4,7 +4,7 @@ import io
 import shutil
 import stat
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from loopback import Server
 import msft_plugins.canidae
 from msft_core import Context, DataError, DatasetSplits, DownloadError
 from msft_core.testing import RecordingReporter
-from msft_plugins.canidae import CanidaeSettings, unpack
+from msft_plugins.canidae import CanidaeSettings
 
 
 @pytest.fixture
@@ -194,19 +194,35 @@ def test_after_a_truncated_zip_the_next_attempt_downloads_it_anew(
     assert len(build(context, url=server.url("Canidae_data.zip")).train.ids) == 8
 
 
-@pytest.mark.parametrize(("limit", "value"), [("MAX_FILES", 3), ("MAX_BYTES", 1000)])
-def test_a_zip_bomb_is_refused_before_anything_is_written(
-    server: Server,
-    context: Context,
-    archive: bytes,
-    monkeypatch: pytest.MonkeyPatch,
-    limit: str,
-    value: int,
-) -> None:
-    server.files["/Canidae_data.zip"] = archive
-    monkeypatch.setattr(unpack, limit, value)
+def too_many_files() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as opened:
+        for number in range(20_001):
+            opened.writestr(f"data/{number}", b"")
+    return buffer.getvalue()
 
-    with pytest.raises(DataError, match="is not unpacked: it holds 12 files"):
+
+def too_many_bytes() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as opened:
+        opened.writestr("data/1", b"")
+        opened.infolist()[0].file_size = (1 << 30) + 1
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("bomb", "message"),
+    [
+        (too_many_files, "it holds 20001 files of 0 MiB"),
+        (too_many_bytes, "it holds 1 files of 1024 MiB"),
+    ],
+)
+def test_a_zip_bomb_is_refused_before_anything_is_written(
+    server: Server, context: Context, bomb: Callable[[], bytes], message: str
+) -> None:
+    server.files["/Canidae_data.zip"] = bomb()
+
+    with pytest.raises(DataError, match=message):
         build(context, url=server.url("Canidae_data.zip"))
 
     assert left_behind(context) == []

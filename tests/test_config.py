@@ -164,7 +164,8 @@ def test_a_callback_that_lacks_a_setting_can_be_left_out() -> None:
     with pytest.raises(UsageError) as caught:
         resolve(plugins)
     assert str(caught.value) == (
-        "callback.log.path must be given: --set callback.log.path=VALUE, or switch it off: --set callback.log.enabled=false."
+        "callback.log.path must be given: --set callback.log.path=VALUE, "
+        "or switch it off: --set callback.log.enabled=false."
     )
     resolved = resolve(plugins, "callback.log.enabled=false")
     assert not resolved.enabled("callback", "log")

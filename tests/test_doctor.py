@@ -888,10 +888,10 @@ def test_servers_that_never_answer_are_waited_for_together(
     address, _ = other_server
     urls = [f"{address}/slow{number}" for number in range(8)] + [f"{address}/file"]
     started = time.monotonic()
-    answers = network.ask_all(urls, seconds=0.5)
-    assert time.monotonic() - started < 2
+    answers = network.ask_all(urls, seconds=2.0)
+    assert time.monotonic() - started < 8
     assert answers.pop(urls[-1])[0] == ""
-    assert {reason for reason, _ in answers.values()} == {"no answer within 0.5 s"}
+    assert {reason for reason, _ in answers.values()} == {"no answer within 2 s"}
 
 
 def test_more_urls_than_are_asked_for_at_once_are_all_asked_for(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pytest
+from disk_kit import TOO_LARGE, disk_that_takes
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from PIL import Image
 
 import msft_plugins.figures
@@ -182,19 +185,15 @@ def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
     assert b"matplotlib" not in contents[0][0].lower()
 
 
-def test_a_picture_that_cannot_be_written_leaves_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def half(self: Figure, path: Path, **_: Any) -> None:
-        path.write_bytes(b"half")
-        raise OSError("disk full")
-
+def test_a_picture_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     (tmp_path / "train_batch.png").write_bytes(b"old")
-    monkeypatch.setattr(Figure, "savefig", half)
     run = FakeRun(tmp_path, FEW)
-    msft_plugins.figures.on_run_start(run)
+    with disk_that_takes(1000):
+        msft_plugins.figures.on_run_start(run)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
-    assert run.reporter.warnings == ["figures: train_batch.png was not drawn: OSError: disk full"]
+    (warning,) = run.reporter.warnings
+    assert warning.startswith("figures: train_batch.png was not drawn: OSError: ")
+    assert TOO_LARGE in warning
 
 
 def test_one_picture_that_fails_hinders_neither_the_run_nor_the_others(
@@ -424,10 +423,18 @@ def test_chinese_and_mathematical_class_names_give_no_warning(
     assert caplog.records == []
 
 
+@pytest.fixture
+def no_chinese_font(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    plain = [font for font in fontManager.ttflist if font.name not in drawing.CJK_FONTS]
+    monkeypatch.setattr(fontManager, "ttflist", plain)
+    drawing.font_families.cache_clear()
+    yield
+    drawing.font_families.cache_clear()
+
+
 def test_where_no_font_has_chinese_characters_one_line_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, no_chinese_font: None
 ) -> None:
-    monkeypatch.setattr(drawing, "font_families", lambda: ("DejaVu Sans",))
     run = FakeRun(tmp_path, answers([0], [0], [0.9], "哈士奇", "dog"))
     msft_plugins.figures.on_run_start(run)
     assert len(run.reporter.infos) == 1

@@ -271,7 +271,7 @@ def test_a_cap_of_the_users_own_is_remarked_on_in_float32(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(CAP, "AVX2")
-    plugin._heed_onednn_cap(OpenVinoSettings(), context)
+    build(tiny_stages(), images(2, 32), context)
     assert context.reporter.lines == [  # type: ignore[attr-defined]
         "ONEDNN_MAX_CPU_ISA=AVX2 is set in the environment: OpenVINO may be half as fast."
     ]
@@ -280,8 +280,8 @@ def test_a_cap_of_the_users_own_is_remarked_on_in_float32(
 def test_a_cpu_without_bfloat16_is_not_given_float32_instead(
     context: Context, released: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    openvino = plugin._import_openvino()
-    monkeypatch.setattr(openvino.Core, "get_property", lambda *_: ["FP32", "INT8"])
+    build(tiny_stages(), images(2, 32), context)  # which imports it
+    monkeypatch.setattr(sys.modules["openvino"].Core, "get_property", lambda *_: ["FP32", "INT8"])
     with pytest.raises(UsageError, match="this CPU does not support bfloat16"):
         build(tiny_stages(), images(2, 32), context, precision="bfloat16")
 

@@ -12,35 +12,36 @@ from msft_core.system import device, onednn
 from msft_core.testing import RecordingReporter
 from msft_core.training.compilation import in_graph_mode
 
+WITH_AVX512 = "flags : fpu avx2 avx512f avx512dq\n"
+SLOW = "2.10.0"
+
 
 @pytest.fixture
-def slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onednn, "cpu_has_avx512", lambda: True)
-    monkeypatch.setattr(onednn, "mindspore_is_slow_with_avx512", lambda: True)
+def cpuinfo(tmp_path: Path) -> Path:
+    """A CPU with AVX-512."""
+    path = tmp_path / "cpuinfo"
+    path.write_text(WITH_AVX512)
+    return path
 
 
-@pytest.mark.usefixtures("slow_machine")
-def test_the_guard_is_set_and_said_where_it_is_needed() -> None:
+def test_the_guard_is_set_and_said_where_it_is_needed(cpuinfo: Path) -> None:
     environment: dict[str, str] = {}
     reporter = RecordingReporter()
-    assert onednn.cap(environment, reporter)
+    assert onednn.cap(environment, reporter, version=SLOW, cpuinfo=cpuinfo)
     assert environment == {"ONEDNN_MAX_CPU_ISA": "AVX2"}
     assert len(reporter.infos) == 1
 
 
-@pytest.mark.usefixtures("slow_machine")
-def test_a_users_own_choice_of_instruction_set_stays() -> None:
+def test_a_users_own_choice_of_instruction_set_stays(cpuinfo: Path) -> None:
     environment = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}
-    assert not onednn.cap(environment, RecordingReporter())
+    assert not onednn.cap(environment, RecordingReporter(), version=SLOW, cpuinfo=cpuinfo)
     assert environment == {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}
 
 
-def test_the_guard_is_left_out_where_the_cpu_has_no_avx512(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(onednn, "cpu_has_avx512", lambda: False)
+def test_the_guard_is_left_out_where_the_cpu_has_no_avx512(cpuinfo: Path) -> None:
+    cpuinfo.write_text("flags : fpu avx2\n")
     environment: dict[str, str] = {}
-    assert not onednn.cap(environment, RecordingReporter())
+    assert not onednn.cap(environment, RecordingReporter(), version=SLOW, cpuinfo=cpuinfo)
     assert environment == {}
 
 
@@ -52,23 +53,21 @@ def test_only_the_measured_releases_are_held_back(version: str, slow: bool) -> N
     assert onednn.mindspore_is_slow_with_avx512(version) is slow
 
 
-def test_the_cpus_flags_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "cpuinfo"
-    path.write_text("flags : fpu avx2 avx512f avx512dq\n")
-    assert onednn.cpu_has_avx512(path)
-    path.write_text("flags : fpu avx2\n")
-    assert not onednn.cpu_has_avx512(path)
-    assert not onednn.cpu_has_avx512(tmp_path / "missing")
+def test_the_cpus_flags_are_read(cpuinfo: Path) -> None:
+    assert onednn.cpu_has_avx512(cpuinfo)
+    cpuinfo.write_text("flags : fpu avx2\n")
+    assert not onednn.cpu_has_avx512(cpuinfo)
+    assert not onednn.cpu_has_avx512(cpuinfo.with_name("missing"))
 
 
-def test_workers_are_clamped_to_the_cpus_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "cpu_count", lambda: 4)
+def test_workers_are_clamped_to_the_cpus_and_it_is_said() -> None:
     reporter = RecordingReporter()
-    assert device.clamp_workers(None, reporter) == 4
-    assert device.clamp_workers(3, reporter) == 3
-    assert device.clamp_workers(0, reporter) == 0
+    assert device.clamp_workers(None, reporter) == device.cpu_count()
+    assert device.clamp_workers(None, reporter, cpus=4) == 4
+    assert device.clamp_workers(3, reporter, cpus=4) == 3
+    assert device.clamp_workers(0, reporter, cpus=4) == 0
     assert reporter.infos == []
-    assert device.clamp_workers(8, reporter) == 4
+    assert device.clamp_workers(8, reporter, cpus=4) == 4
     assert "8" in reporter.infos[0]
 
 

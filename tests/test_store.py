@@ -738,7 +738,7 @@ def test_what_is_above_the_limit_is_refused_with_both_figures(folder: Path) -> N
     store = FeatureStore(folder, 2_000_000_000)
     assert store.refusal(2_000_000_000) == ""
     assert store.refusal(12_340_000_000) == (
-        "12.34 GB are needed, above the limit of 2.00 GB (cache.limit_gb)"
+        "12.34 GB are needed, more than the limit of 2.00 GB (cache.limit_gb)"
     )
 
 
@@ -761,7 +761,7 @@ def test_what_the_disk_has_no_room_for_is_refused(
     store = FeatureStore(folder, PLENTY)
     assert store.refusal(3_000_000_000) == ""
     assert store.refusal(3_100_000_000) == (
-        f"3.10 GB are needed, and the disk of {folder} has 3.00 GB free"
+        f"3.10 GB are needed, but the disk of {folder} has only 3.00 GB free"
     )
     # What make_room would remove is free too.
     full = total(folder)

@@ -70,9 +70,15 @@ def cpu_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def clamp_workers(asked: int | None, reporter: Reporter) -> int:
-    """Number of decoding threads: by default one for each CPU. MindSpore accepts no more."""
-    cpus = cpu_count()
+def clamp_workers(asked: int | None, reporter: Reporter, cpus: int | None = None) -> int:
+    """Decoding threads: one a CPU by default, never more; MindSpore raises above that.
+
+    Args:
+        asked: None where the user did not say.
+        reporter: told where it is less.
+        cpus: that this process may use; looked up by default.
+    """
+    cpus = cpus or cpu_count()
     if asked is None:
         return cpus
     if asked > cpus:

@@ -21,20 +21,35 @@ _SLOW_AVX512_FROM, _SLOW_AVX512_BEFORE = (2, 9), (2, 11)
 
 VARIABLE, _VALUE = "ONEDNN_MAX_CPU_ISA", "AVX2"
 
+CPUINFO = Path("/proc/cpuinfo")
+"""Where Linux lists a CPU's flags."""
+
 _state: dict[str, bool] = {"capped": False, "released": False}
 
 
-def cap(environment: MutableMapping[str, str], reporter: Reporter) -> bool:
-    """Forbid AVX-512 to oneDNN in releases of MindSpore where it is slow, and say so.
+def cap(
+    environment: MutableMapping[str, str],
+    reporter: Reporter,
+    *,
+    version: str | None = None,
+    cpuinfo: Path = CPUINFO,
+) -> bool:
+    """Keep oneDNN off AVX-512 on releases of MindSpore where that is slow, and say so.
 
-    Returns: whether msft set the variable. A value that the user has set stays.
+    Args:
+        environment: to be changed.
+        reporter: told where it was.
+        version: of MindSpore; the installed one by default.
+        cpuinfo: where Linux lists the CPU's flags.
+
+    Returns: whether the variable was set; a user's own value stays.
     """
     if VARIABLE in environment or _state["released"]:
         return False
-    if not (mindspore_is_slow_with_avx512() and cpu_has_avx512()):
+    if not (mindspore_is_slow_with_avx512(version) and cpu_has_avx512(cpuinfo)):
         return False
     environment[VARIABLE] = _VALUE
-    _state["capped"] = True
+    _state["capped"] = environment is os.environ
     reporter.info(f"msft sets {VARIABLE}={_VALUE}: this MindSpore is slow with AVX-512.")
     return True
 
@@ -57,8 +72,8 @@ def mindspore_is_slow_with_avx512(version: str | None = None) -> bool:
     return _SLOW_AVX512_FROM <= numbers < _SLOW_AVX512_BEFORE
 
 
-def cpu_has_avx512(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether Linux lists AVX-512 among the CPU's flags. False if there is no such list."""
+def cpu_has_avx512(cpuinfo: Path = CPUINFO) -> bool:
+    """Whether Linux lists AVX-512 among the CPU's flags; False where there is no such list."""
     try:
         return "avx512f" in cpuinfo.read_text(encoding="utf-8", errors="replace")
     except OSError:

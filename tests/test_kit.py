@@ -235,6 +235,54 @@ def test_a_dataset_that_breaks_the_contract_is_found_out(
         assert_dataset("mine", plugins=[Offers("dataset", answer)])
 
 
+class Reading(MemoryTable):
+    """Reads its last image in another way."""
+
+    def read(self, index: int) -> Any:
+        return self.odd() if index == len(self.ids) - 1 else super().read(index)
+
+    def odd(self) -> Any:
+        raise KeyError("no such row")
+
+
+class GivingText(Reading):
+    """Gives a text instead of bytes."""
+
+    def odd(self) -> Any:
+        return "text"
+
+
+class Missing(Reading):
+    """A file that is not there."""
+
+    def odd(self) -> Any:
+        raise FileNotFoundError(2, "No such file or directory")
+
+
+def of_kind(kind: type[MemoryTable], table: MemoryTable) -> MemoryTable:
+    return kind(table.ids, table.labels, table.blobs)
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "says"),
+    [
+        (
+            Reading,
+            PluginError,
+            r"plugin 'Offers': read\(3\) of its table raised KeyError: 'no such",
+        ),
+        (GivingText, PluginError, r"plugin 'Offers': read\(3\) of its table gave str, not bytes"),
+        (Missing, AssertionError, "val image red/51.jpg: cannot be read: No such file"),
+    ],
+)
+def test_an_error_in_the_read_of_a_table_names_the_plugin_or_the_image(
+    kind: type[MemoryTable], error: type[Exception], says: str
+) -> None:
+    dataset = splits(val=of_kind(kind, tiny.table(2, start=50)))
+    with pytest.raises(error, match=says):
+        assert_dataset("mine", plugins=[Offers("dataset", lambda: dataset)])
+
+
 def test_a_dataset_of_another_kind_is_refused_as_in_a_run() -> None:
     with pytest.raises(PluginError, match="gave list, not a DatasetSplits"):
         assert_dataset("mine", plugins=[Offers("dataset", list)])
@@ -250,6 +298,18 @@ def test_a_dataset_of_another_kind_is_refused_as_in_a_run() -> None:
 def test_backbones_that_keep_the_contract_pass() -> None:
     assert_backbone("tiny")
     assert_backbone("tiny", settings={"width": 3, "image_size": 20}, num_classes=5)
+
+
+def test_without_training_a_backbone_is_checked_and_no_run_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def run(*_: object, **__: object) -> None:
+        raise AssertionError("a run began")
+
+    monkeypatch.setattr(MsftRun, "__call__", run)
+    assert_backbone("tiny", train=False)
+    with pytest.raises(AssertionError, match="the head gives probabilities"):
+        assert_backbone("mine", plugins=[Offers("backbone", _broken(_softmax))], train=False)
 
 
 def _broken(change: Callable[..., dict[str, Any]]) -> Callable[[int], Backbone]:

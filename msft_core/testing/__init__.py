@@ -3,8 +3,7 @@
 Fixtures: ``msft_run`` trains a tiny network on a tiny dataset, with additional plugins;
 ``msft_recorder`` holds every hook call of these runs; ``msft_reporter`` holds their messages;
 ``msft_context`` is a ``Context`` for direct hook calls; ``msft_cli`` runs the command line.
-Functions: ``assert_backbone``, ``assert_dataset`` and ``assert_strategy`` check that a component
-keeps the contract.
+backbone with the network that it was ported from.
 
 Nothing remains after a test: a plugin belongs to the run that receives it, the cache folder and the
 run folders are temporary, and the environment is restored.
@@ -23,9 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from msft_core.errors import MsftError
 from msft_core.testing.contract import assert_backbone, assert_dataset, assert_strategy
 from msft_core.testing.given import split_plugins
 from msft_core.testing.recording import HookRecorder, RecordingReporter
+from msft_core.testing.tracebacks import ending_at_the_author
 
 if TYPE_CHECKING:
     from msft_core.types import Context, RunReport
@@ -45,6 +46,8 @@ __all__ = [
     "msft_reporter",
     "msft_run",
 ]
+
+__tracebackhide__ = True
 
 
 class MsftRun:
@@ -69,7 +72,8 @@ class MsftRun:
             plugins: objects, classes or modules with hooks. A string or a path means the same as
                 for ``--plugin``. Installed plugins take part too.
             out: the run folder; by default a new temporary folder.
-            sections: as in a configuration: ``strategy="freeze"``, ``training={"epochs": 1}``.
+            sections: as in a configuration: ``strategy="freeze"``, ``training={"epochs": 1}``,
+                ``without=["figures"]``.
 
         Returns:
             How the run ended.
@@ -82,13 +86,16 @@ class MsftRun:
 
         self._runs += 1
         files, objects = split_plugins(plugins)
-        return msft_core.run(
-            merge(_quick(), {"plugins": files}, sections),
-            plugins=objects,
-            out=out or self._folder / f"run-{self._runs}",
-            reporter=self._reporter,
-            observers=[self._recorder],
-        )
+        try:
+            return msft_core.run(
+                merge(_quick(), {"plugins": files}, sections),
+                plugins=objects,
+                out=out or self._folder / f"run-{self._runs}",
+                reporter=self._reporter,
+                observers=[self._recorder],
+            )
+        except MsftError as error:
+            raise ending_at_the_author(error)  # noqa: B904 - the same error
 
 
 def _quick() -> dict[str, Any]:

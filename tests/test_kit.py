@@ -19,6 +19,7 @@ from msft_core import (
     OptimizerSpec,
     ParameterGroup,
     PluginError,
+    Predictions,
     Run,
     Settings,
     Stage,
@@ -34,6 +35,7 @@ from msft_core.testing import (
     RecordingReporter,
     assert_backbone,
     assert_dataset,
+    assert_metric,
     assert_strategy,
     tiny,
 )
@@ -465,6 +467,96 @@ def test_a_strategy_that_selects_nothing_is_refused_as_in_a_run() -> None:
 
     with pytest.raises(PluginError, match="selects no parameters"):
         assert_strategy("mine", plugins=[Offers("strategy", nothing)])
+
+
+# Metrics
+
+
+class Figures:
+    """A plugin with the metric ``mine``."""
+
+    def __init__(self, compute: Callable[[Predictions], Any]) -> None:
+        @hookimpl
+        def list_components() -> list[Component]:
+            return [Component("metric", "mine", "")]
+
+        @hookimpl
+        def compute_metrics(predictions: Predictions) -> Any:
+            return compute(predictions)
+
+        self.list_components, self.compute_metrics = list_components, compute_metrics
+
+
+def _right(predictions: Predictions) -> Any:
+    return predictions.predicted == predictions.labels
+
+
+def _recall_or_nan(predictions: Predictions) -> dict[str, float]:
+    of_first = predictions.labels == 0
+    return {"recall": float(_right(predictions)[of_first].mean()) if of_first.any() else np.nan}
+
+
+def test_metrics_that_keep_the_contract_pass() -> None:
+    assert_metric("accuracy")
+    assert_metric("mine", plugins=[Figures(_recall_or_nan)])
+    assert_metric("mine", plugins=[Figures(lambda p: {"mean": p.probabilities.mean()})])
+
+
+def _cross_entropy(predictions: Predictions) -> dict[str, float]:
+    true = predictions.probabilities[np.arange(len(predictions.labels)), predictions.labels]
+    with np.errstate(divide="ignore"):
+        return {"entropy": float(-np.log(true).mean())}
+
+
+def _first_image(predictions: Predictions) -> dict[str, float]:
+    return {"first": float(predictions.probabilities[0, 0])}
+
+
+def _sorting(predictions: Predictions) -> dict[str, float]:
+    predictions.probabilities.sort(axis=1)
+    return {"top": float(predictions.probabilities[:, -1].mean())}
+
+
+def _counting() -> Callable[[Predictions], dict[str, float]]:
+    calls: list[Predictions] = []
+
+    def compute(predictions: Predictions) -> dict[str, float]:
+        calls.append(predictions)
+        return {"calls": len(calls)}
+
+    return compute
+
+
+def _of_predicted_classes(predictions: Predictions) -> dict[str, float]:
+    return {"all": 1.0} if _right(predictions).all() else {"some": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("compute", "says"),
+    [
+        (_cross_entropy, "all wrong and certain: gives inf for 'entropy': give a finite number"),
+        (_first_image, "drawn predictions: gives 'first' = .* in another order"),
+        (_sorting, "drawn predictions: changes predictions.probabilities"),
+        (_counting(), "drawn predictions: gives 'calls' = 1.0 and then 2.0 for the same pred"),
+        (_of_predicted_classes, "gives other figures for the same labels: all, some"),
+        (lambda _: {}, "gives no figures"),
+        (lambda _: {"loss": 1.0}, "gives 'loss', which is the core's own name"),
+    ],
+)
+def test_a_metric_that_breaks_the_contract_is_found_out(
+    compute: Callable[[Predictions], Any], says: str
+) -> None:
+    with pytest.raises(AssertionError, match=says):
+        assert_metric("mine", plugins=[Figures(compute)])
+
+
+def test_a_metric_that_raises_for_a_class_without_images_is_named() -> None:
+    def compute(predictions: Predictions) -> dict[str, float]:
+        counts = [int((predictions.labels == label).sum()) for label in range(3)]
+        return {"share": sum(1 / count for count in counts)}
+
+    with pytest.raises(PluginError, match="'Figures', hook compute_metrics: ZeroDivisionError"):
+        assert_metric("mine", plugins=[Figures(compute)])
 
 
 # Tracing

@@ -25,6 +25,7 @@ import pytest
 from msft_core.errors import MsftError
 from msft_core.testing.contract import assert_backbone, assert_dataset, assert_strategy
 from msft_core.testing.given import split_plugins
+from msft_core.testing.metrics import assert_metric
 from msft_core.testing.recording import HookRecorder, RecordingReporter
 from msft_core.testing.tracebacks import ending_at_the_author
 
@@ -38,6 +39,7 @@ __all__ = [
     "RecordingReporter",
     "assert_backbone",
     "assert_dataset",
+    "assert_metric",
     "assert_strategy",
     "msft_cache",
     "msft_cli",

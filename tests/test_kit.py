@@ -34,6 +34,7 @@ from msft_core.testing import (
     MsftRun,
     RecordingReporter,
     assert_backbone,
+    assert_callback,
     assert_dataset,
     assert_metric,
     assert_strategy,
@@ -557,6 +558,184 @@ def test_a_metric_that_raises_for_a_class_without_images_is_named() -> None:
 
     with pytest.raises(PluginError, match="'Figures', hook compute_metrics: ZeroDivisionError"):
         assert_metric("mine", plugins=[Figures(compute)])
+
+
+# Callbacks
+
+
+class Calls:
+    """A plugin with the callback ``mine``: off by default, with a required setting."""
+
+    class MineSettings(Settings):
+        """Settings of the callback."""
+
+        enabled: bool = False
+        word: str
+
+    def __init__(self, **hooks: Callable[..., None]) -> None:
+        @hookimpl
+        def list_components() -> list[Component]:
+            return [Component("callback", "mine", "", self.MineSettings)]
+
+        self.list_components = list_components
+        for name, function in hooks.items():
+            setattr(self, name, hookimpl(function))
+
+
+def _log(epoch: int, run: Run) -> None:
+    run.record(run.settings("callback", "mine").word, run.evaluate("val")["accuracy"])
+
+
+def test_callbacks_that_keep_the_contract_pass() -> None:
+    assert_callback("mine", plugins=[Calls(on_epoch_end=_log)], settings={"word": "hm"})
+
+
+def _needs_an_epoch(run: Run) -> None:
+    run.history[-1]
+
+
+def _needs_figures(run: Run) -> None:
+    if run.history:
+        run.history[-1].val["accuracy"]
+
+
+def _needs_its_start() -> dict[str, Callable[..., None]]:
+    began: set[Path] = set()
+
+    def on_run_start(run: Run) -> None:
+        began.add(run.folder)
+
+    def on_run_end(run: Run) -> None:
+        began.remove(run.folder)
+
+    return {"on_run_start": on_run_start, "on_run_end": on_run_end}
+
+
+def _needs_two_epochs(run: Run) -> None:
+    if run.history:
+        run.history[1]
+
+
+def _shifts(epoch: int, run: Run) -> None:
+    import mindspore as ms
+
+    bias = list(run.backbone.head.get_parameters())[-1]
+    bias.set_data(bias + ms.Tensor(1.0))
+
+
+def _ends(epoch: int, run: Run) -> None:
+    run.stop("enough")
+
+
+@pytest.mark.parametrize(
+    ("hooks", "says"),
+    [
+        (_needs_its_start(), "another plugin ends at its start: on_run_end raised KeyError"),
+        (
+            {"on_run_end": _needs_an_epoch},
+            "another plugin ends at its start: on_run_end raised IndexError: tuple index",
+        ),
+        (
+            {"on_run_end": _needs_two_epochs},
+            "that is stopped after its first epoch: on_run_end raised IndexError",
+        ),
+        (
+            {"on_run_end": _needs_figures},
+            "in a run that nobody evaluates: on_run_end raised KeyError: 'accuracy'",
+        ),
+        ({"on_epoch_end": _shifts}, "in epoch 2 train loss is .* with it and .* without"),
+        ({"on_epoch_end": _ends}, "with it a run is stopped after 1 epochs, without it completed"),
+        ({}, "the plugin has none of the hooks on_run_start, on_epoch_end, on_run_end"),
+    ],
+    ids=["start", "no epoch", "one epoch", "no figures", "shifts", "ends", "nothing"],
+)
+def test_a_callback_that_breaks_the_contract_is_found_out(
+    hooks: dict[str, Callable[..., None]], says: str
+) -> None:
+    with pytest.raises(AssertionError, match=says):
+        assert_callback("mine", plugins=[Calls(**hooks)], settings={"word": "hm"})
+
+
+def test_a_callback_may_be_made_to_change_the_run() -> None:
+    plugins = [Calls(on_epoch_end=_ends)]
+    assert_callback("mine", plugins=plugins, settings={"word": "hm"}, same_result=False)
+
+
+def test_a_setting_that_a_callback_lacks_is_refused_as_in_a_run() -> None:
+    with pytest.raises(UsageError, match=r"callback\.word must be given"):
+        assert_callback("mine", plugins=[Calls(on_epoch_end=_log)])
+
+
+# Tracebacks
+
+
+AUTHOR = """
+from msft_core import Component, DatasetSplits, hookimpl
+from msft_core.images import MemoryTable
+from msft_core.testing import tiny
+
+
+class Table(MemoryTable):
+    def read(self, index):
+        raise KeyError("line of the table")
+
+
+@hookimpl
+def list_components():
+    return [Component("dataset", "mine", ""), Component("callback", "mine", "")]
+
+
+@hookimpl
+def build_dataset(name):
+    if name != "mine":
+        return None
+    good = tiny.table(2)
+    return DatasetSplits(tiny.CLASSES, Table(good.ids, good.labels, good.blobs), tiny.table(1))
+
+
+@hookimpl
+def on_run_start(run):
+    run.settings("callback", "nobody")
+
+
+@hookimpl
+def on_run_end(run):
+    raise ValueError("line of on_run_end")
+"""
+
+
+def test_a_traceback_ends_at_a_line_of_the_author(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        mine=AUTHOR,
+        test_mine="""
+        import numpy as np
+        from msft_core.testing import assert_callback, assert_dataset, assert_same_logits
+
+        def test_the_table():
+            assert_dataset("mine", plugins=["mine"])
+
+        def test_the_callback():
+            assert_callback("mine", plugins=["mine"])
+
+        def test_a_run(msft_run):
+            msft_run(plugins=["mine"])
+
+        def test_a_breach():
+            assert_same_logits("tiny", lambda images: np.ones((2, 2)))
+        """,
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--tb=short")
+    result.assert_outcomes(failed=4)
+    lines = [line.strip() for line in result.outlines]
+    places = [line for line in lines if line.endswith((": in read", ": in on_run_end", "_start"))]
+    assert places == [
+        "mine.py:8: in read",
+        "mine.py:31: in on_run_end",
+        "mine.py:26: in on_run_start",
+    ]
+    assert "E   KeyError: 'line of the table'" in lines
+    assert not [line for line in lines if "msft_core" in line.partition(": in ")[0]]
+    assert not [line for line in lines if "pluggy" in line]
 
 
 # Tracing

@@ -3,6 +3,7 @@
 Fixtures: ``msft_run`` trains a tiny network on a tiny dataset, with additional plugins;
 ``msft_recorder`` holds every hook call of these runs; ``msft_reporter`` holds their messages;
 ``msft_context`` is a ``Context`` for direct hook calls; ``msft_cli`` runs the command line.
+Functions: ``assert_dataset``, ``assert_backbone``, ``assert_strategy``, ``assert_callback`` and
 backbone with the network that it was ported from.
 
 Nothing remains after a test: a plugin belongs to the run that receives it, the cache folder and the
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from msft_core.errors import MsftError
+from msft_core.testing.callbacks import assert_callback
 from msft_core.testing.contract import assert_backbone, assert_dataset, assert_strategy
 from msft_core.testing.given import split_plugins
 from msft_core.testing.metrics import assert_metric
@@ -38,6 +40,7 @@ __all__ = [
     "MsftRun",
     "RecordingReporter",
     "assert_backbone",
+    "assert_callback",
     "assert_dataset",
     "assert_metric",
     "assert_strategy",

@@ -47,7 +47,7 @@ NAMES = {
     "stages": "Head Pool Dropout Chain learned_names prefix_names MOVING_STATISTICS",
     "testing": """MsftRun HookRecorder RecordingReporter CommandLine msft_run msft_recorder
         msft_reporter msft_context msft_cli msft_cache assert_dataset assert_backbone
-        assert_strategy assert_callback assert_metric""",
+        assert_same_logits assert_strategy assert_callback assert_metric""",
 }
 NAMES_WITH_VALUES = {
     "API_VERSION",
@@ -60,7 +60,8 @@ NAMES_WITH_VALUES = {
 }
 _IN_OTHER_FILES = {
     "testing": tuple(
-        f"testing/{name}" for name in ("__init__", "recording", "contract", "callbacks", "metrics")
+        f"testing/{name}"
+        for name in ("__init__", "recording", "contract", "ports", "callbacks", "metrics")
     ),
     "stages": ("stages", "types"),
     "weights": ("weights/finding", "weights/reading", "weights/loading"),

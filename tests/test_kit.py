@@ -37,6 +37,7 @@ from msft_core.testing import (
     assert_callback,
     assert_dataset,
     assert_metric,
+    assert_same_logits,
     assert_strategy,
     tiny,
 )
@@ -664,6 +665,112 @@ def test_a_callback_may_be_made_to_change_the_run() -> None:
 def test_a_setting_that_a_callback_lacks_is_refused_as_in_a_run() -> None:
     with pytest.raises(UsageError, match=r"callback\.word must be given"):
         assert_callback("mine", plugins=[Calls(on_epoch_end=_log)])
+
+
+# Ports
+
+
+def original(images: np.ndarray) -> dict[str, Any]:
+    """What the tiny backbone of seed 0 gives, with its head."""
+    import mindspore as ms
+
+    ms.set_seed(0)
+    backbone = network(2)
+    found: dict[str, Any] = {}
+    tensor = ms.Tensor(images)
+    for stage in backbone.stages:
+        tensor = stage.cell.set_train(False)(tensor)
+        found[stage.name] = tensor.asnumpy()
+    found["logits"] = backbone.head(tensor).asnumpy()
+    return found | {p.name: p.asnumpy() for p in backbone.head.get_parameters()}
+
+
+def test_a_port_that_computes_the_same_passes(tmp_path: Path) -> None:
+    assert_same_logits("tiny", original)
+    assert_same_logits("tiny", lambda images: original(images)["logits"])
+    images = np.random.default_rng(1).normal(size=(3, 3, 16, 16)).astype(np.float32)
+    reference = {"images": images, **original(images)}
+    assert_same_logits("tiny", reference)
+    np.savez(tmp_path / "reference.npz", **reference)
+    assert_same_logits("tiny", tmp_path / "reference.npz")
+    assert_same_logits("tiny", {"images": images, "first": reference["first"]})
+
+
+def test_a_new_head_takes_the_values_of_the_original() -> None:
+    def of_twice(images: np.ndarray) -> dict[str, Any]:
+        found = original(images)
+        found["head.weight"] = 2 * found["head.weight"]
+        bias = found["head.bias"]
+        return {**found, "logits": 2 * (found["logits"] - bias) + bias}
+
+    assert_same_logits("tiny", of_twice)
+    without_head = r"in the logits\. The reference has no parameters of the head: is the head a new"
+    with pytest.raises(AssertionError, match=without_head):
+        assert_same_logits("tiny", lambda images: of_twice(images)["logits"])
+
+
+def test_a_port_that_differs_is_told_how_much_and_from_which_stage() -> None:
+    def other(images: np.ndarray) -> dict[str, Any]:
+        found = original(images)
+        found["second"] = 1.5 * found["second"]
+        found["logits"] = found["logits"] + 100
+        return found
+
+    with pytest.raises(AssertionError) as caught:
+        assert_same_logits("tiny", other)
+    heading, first, second, pool, logits = str(caught.value).splitlines()
+    assert heading == (
+        "backbone 'tiny' does not compute what its original computes. The first difference above "
+        "the tolerance of 0.001 is after stage 'second'."
+    )
+    assert first.startswith("  after stage 'first': the largest difference is 0 of the largest")
+    assert second.startswith("  after stage 'second': the largest difference is 0.33 of the larg")
+    assert pool.startswith("  after stage 'pool': the largest difference is 0 ")
+    assert "in the logits: the largest difference is 1 of" in logits
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        (
+            {"second": np.zeros((2, 8, 2, 2))},
+            AssertionError,
+            r"shape is \(2, 8, 4, 4\), not \(2, 8",
+        ),
+        ({"logits": np.full((2, 2), np.nan)}, AssertionError, "largest difference is nan of"),
+        ({"secnd": np.zeros(1)}, UsageError, r"'secnd' is neither images .* Did you mean 'second'"),
+        ({"head.bias": np.zeros(3)}, UsageError, r"head.bias has the shape \(3,\), the head's .*2"),
+    ],
+    ids=["shape", "nan", "unknown name", "head of another shape"],
+)
+def test_a_reference_that_does_not_fit_is_told(
+    change: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        assert_same_logits("tiny", lambda images: {**original(images), **change})
+
+
+def test_a_reference_without_outputs_is_refused() -> None:
+    with pytest.raises(UsageError, match="give images, and logits or the outputs of a stage"):
+        assert_same_logits("tiny", {"images": np.zeros((1, 3, 16, 16))})
+
+
+def test_the_names_of_the_classes_reach_a_backbone_that_keeps_its_head() -> None:
+    seen: list[tuple[str, ...]] = []
+
+    class Keeps(Offers):
+        def __init__(self) -> None:
+            super().__init__("backbone", network)
+
+            @hookimpl
+            def build_backbone(num_classes: int, context: Context) -> Backbone:
+                seen.append(context.classes)
+                return network(num_classes)
+
+            self.build_backbone = build_backbone
+
+    assert_same_logits("mine", original, plugins=[Keeps()], classes=("blue", "red"))
+    assert seen == [("blue", "red")] * 2
 
 
 # Tracebacks

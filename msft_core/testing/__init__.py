@@ -4,6 +4,7 @@ Fixtures: ``msft_run`` trains a tiny network on a tiny dataset, with additional 
 ``msft_recorder`` holds every hook call of these runs; ``msft_reporter`` holds their messages;
 ``msft_context`` is a ``Context`` for direct hook calls; ``msft_cli`` runs the command line.
 Functions: ``assert_dataset``, ``assert_backbone``, ``assert_strategy``, ``assert_callback`` and
+``assert_metric`` check that a component keeps the contract. ``assert_same_logits`` compares a
 backbone with the network that it was ported from.
 
 Nothing remains after a test: a plugin belongs to the run that receives it, the cache folder and the
@@ -28,6 +29,7 @@ from msft_core.testing.callbacks import assert_callback
 from msft_core.testing.contract import assert_backbone, assert_dataset, assert_strategy
 from msft_core.testing.given import split_plugins
 from msft_core.testing.metrics import assert_metric
+from msft_core.testing.ports import assert_same_logits
 from msft_core.testing.recording import HookRecorder, RecordingReporter
 from msft_core.testing.tracebacks import ending_at_the_author
 
@@ -43,6 +45,7 @@ __all__ = [
     "assert_callback",
     "assert_dataset",
     "assert_metric",
+    "assert_same_logits",
     "assert_strategy",
     "msft_cache",
     "msft_cli",

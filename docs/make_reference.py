@@ -47,7 +47,7 @@ NAMES = {
     "stages": "Head Pool Dropout Chain learned_names prefix_names MOVING_STATISTICS",
     "testing": """MsftRun HookRecorder RecordingReporter CommandLine msft_run msft_recorder
         msft_reporter msft_context msft_cli msft_cache assert_dataset assert_backbone
-        assert_strategy""",
+        assert_same_logits assert_strategy assert_callback assert_metric""",
 }
 NAMES_WITH_VALUES = {
     "API_VERSION",
@@ -59,7 +59,10 @@ NAMES_WITH_VALUES = {
     "MOVING_STATISTICS",
 }
 _IN_OTHER_FILES = {
-    "testing": ("testing/__init__", "testing/recording", "testing/contract"),
+    "testing": tuple(
+        f"testing/{name}"
+        for name in ("__init__", "recording", "contract", "ports", "callbacks", "metrics")
+    ),
     "stages": ("stages", "types"),
     "weights": ("weights/finding", "weights/reading", "weights/loading"),
 }
@@ -172,6 +175,7 @@ def section(name: str, node: Definition, below: str) -> str:
 _TEXTS = {
     "hookimpl": "Marks a function as a hook. With `@hookimpl(tryfirst=True)`, msft calls it before "
     "the same hook of other plugins; with `@hookimpl(trylast=True)`, after them.",
+    "Head.NAMES": "names of its parameters, for `load_into(reset=Head.NAMES)`",
 }
 
 
@@ -254,8 +258,14 @@ def functions(node: ast.ClassDef) -> list[ast.FunctionDef]:
 
 
 def members(node: ast.ClassDef) -> list[str]:
-    """A list of attributes, where they are not the constructor's, and of methods."""
-    lines = []
+    """A list of constants, attributes where they are not the constructor's, and methods."""
+    lines = [
+        item(ast.unparse(child), _TEXTS.get(f"{node.name}.{name}", ""))
+        for child in node.body
+        if isinstance(child, ast.Assign)
+        for name in names_of(child)
+        if name.isupper()
+    ]
     bodies = zip(node.body, [*node.body[1:], None], strict=True)
     below = {id(child): text_of(following) for child, following in bodies}
     if not is_dataclass(node):

@@ -19,6 +19,7 @@ from msft_core import (
     OptimizerSpec,
     ParameterGroup,
     PluginError,
+    Predictions,
     Run,
     Settings,
     Stage,
@@ -33,7 +34,10 @@ from msft_core.testing import (
     MsftRun,
     RecordingReporter,
     assert_backbone,
+    assert_callback,
     assert_dataset,
+    assert_metric,
+    assert_same_logits,
     assert_strategy,
     tiny,
 )
@@ -235,6 +239,54 @@ def test_a_dataset_that_breaks_the_contract_is_found_out(
         assert_dataset("mine", plugins=[Offers("dataset", answer)])
 
 
+class Reading(MemoryTable):
+    """Reads its last image in another way."""
+
+    def read(self, index: int) -> Any:
+        return self.odd() if index == len(self.ids) - 1 else super().read(index)
+
+    def odd(self) -> Any:
+        raise KeyError("no such row")
+
+
+class GivingText(Reading):
+    """Gives a text instead of bytes."""
+
+    def odd(self) -> Any:
+        return "text"
+
+
+class Missing(Reading):
+    """A file that is not there."""
+
+    def odd(self) -> Any:
+        raise FileNotFoundError(2, "No such file or directory")
+
+
+def of_kind(kind: type[MemoryTable], table: MemoryTable) -> MemoryTable:
+    return kind(table.ids, table.labels, table.blobs)
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "says"),
+    [
+        (
+            Reading,
+            PluginError,
+            r"plugin 'Offers': read\(3\) of its table raised KeyError: 'no such",
+        ),
+        (GivingText, PluginError, r"plugin 'Offers': read\(3\) of its table gave str, not bytes"),
+        (Missing, AssertionError, "val image red/51.jpg: cannot be read: No such file"),
+    ],
+)
+def test_an_error_in_the_read_of_a_table_names_the_plugin_or_the_image(
+    kind: type[MemoryTable], error: type[Exception], says: str
+) -> None:
+    dataset = splits(val=of_kind(kind, tiny.table(2, start=50)))
+    with pytest.raises(error, match=says):
+        assert_dataset("mine", plugins=[Offers("dataset", lambda: dataset)])
+
+
 def test_a_dataset_of_another_kind_is_refused_as_in_a_run() -> None:
     with pytest.raises(PluginError, match="returned list, not a DatasetSplits"):
         assert_dataset("mine", plugins=[Offers("dataset", list)])
@@ -250,6 +302,18 @@ def test_a_dataset_of_another_kind_is_refused_as_in_a_run() -> None:
 def test_backbones_that_keep_the_contract_pass() -> None:
     assert_backbone("tiny")
     assert_backbone("tiny", settings={"width": 3, "image_size": 20}, num_classes=5)
+
+
+def test_without_training_a_backbone_is_checked_and_no_run_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def run(*_: object, **__: object) -> None:
+        raise AssertionError("a run began")
+
+    monkeypatch.setattr(MsftRun, "__call__", run)
+    assert_backbone("tiny", train=False)
+    with pytest.raises(AssertionError, match="the head gives probabilities"):
+        assert_backbone("mine", plugins=[Offers("backbone", _broken(_softmax))], train=False)
 
 
 def _broken(change: Callable[..., dict[str, Any]]) -> Callable[[int], Backbone]:
@@ -405,6 +469,380 @@ def test_a_strategy_that_selects_nothing_is_refused_as_in_a_run() -> None:
 
     with pytest.raises(PluginError, match="selects no parameters"):
         assert_strategy("mine", plugins=[Offers("strategy", nothing)])
+
+
+# Metrics
+
+
+class Figures:
+    """A plugin with the metric ``mine``."""
+
+    def __init__(self, compute: Callable[[Predictions], Any]) -> None:
+        @hookimpl
+        def list_components() -> list[Component]:
+            return [Component("metric", "mine", "")]
+
+        @hookimpl
+        def compute_metrics(predictions: Predictions) -> Any:
+            return compute(predictions)
+
+        self.list_components, self.compute_metrics = list_components, compute_metrics
+
+
+def _right(predictions: Predictions) -> Any:
+    return predictions.predicted == predictions.labels
+
+
+def _recall_or_nan(predictions: Predictions) -> dict[str, float]:
+    of_first = predictions.labels == 0
+    return {"recall": float(_right(predictions)[of_first].mean()) if of_first.any() else np.nan}
+
+
+def test_metrics_that_keep_the_contract_pass() -> None:
+    assert_metric("accuracy")
+    assert_metric("mine", plugins=[Figures(_recall_or_nan)])
+    assert_metric("mine", plugins=[Figures(lambda p: {"mean": p.probabilities.mean()})])
+
+
+def _cross_entropy(predictions: Predictions) -> dict[str, float]:
+    true = predictions.probabilities[np.arange(len(predictions.labels)), predictions.labels]
+    with np.errstate(divide="ignore"):
+        return {"entropy": float(-np.log(true).mean())}
+
+
+def _first_image(predictions: Predictions) -> dict[str, float]:
+    return {"first": float(predictions.probabilities[0, 0])}
+
+
+def _sorting(predictions: Predictions) -> dict[str, float]:
+    predictions.probabilities.sort(axis=1)
+    return {"top": float(predictions.probabilities[:, -1].mean())}
+
+
+def _counting() -> Callable[[Predictions], dict[str, float]]:
+    calls: list[Predictions] = []
+
+    def compute(predictions: Predictions) -> dict[str, float]:
+        calls.append(predictions)
+        return {"calls": len(calls)}
+
+    return compute
+
+
+def _of_predicted_classes(predictions: Predictions) -> dict[str, float]:
+    return {"all": 1.0} if _right(predictions).all() else {"some": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("compute", "says"),
+    [
+        (_cross_entropy, "all wrong and certain: gives inf for 'entropy': give a finite number"),
+        (_first_image, "drawn predictions: gives 'first' = .* in another order"),
+        (_sorting, "drawn predictions: changes predictions.probabilities"),
+        (_counting(), "drawn predictions: gives 'calls' = 1.0 and then 2.0 for the same pred"),
+        (_of_predicted_classes, "gives other figures for the same labels: all, some"),
+        (lambda _: {}, "gives no figures"),
+        (lambda _: {"loss": 1.0}, "gives 'loss', which is the core's own name"),
+    ],
+)
+def test_a_metric_that_breaks_the_contract_is_found_out(
+    compute: Callable[[Predictions], Any], says: str
+) -> None:
+    with pytest.raises(AssertionError, match=says):
+        assert_metric("mine", plugins=[Figures(compute)])
+
+
+def test_a_metric_that_raises_for_a_class_without_images_is_named() -> None:
+    def compute(predictions: Predictions) -> dict[str, float]:
+        counts = [int((predictions.labels == label).sum()) for label in range(3)]
+        return {"share": sum(1 / count for count in counts)}
+
+    with pytest.raises(PluginError, match="'Figures', hook compute_metrics: ZeroDivisionError"):
+        assert_metric("mine", plugins=[Figures(compute)])
+
+
+# Callbacks
+
+
+class Calls:
+    """A plugin with the callback ``mine``: off by default, with a required setting."""
+
+    class MineSettings(Settings):
+        """Settings of the callback."""
+
+        enabled: bool = False
+        word: str
+
+    def __init__(self, **hooks: Callable[..., None]) -> None:
+        @hookimpl
+        def list_components() -> list[Component]:
+            return [Component("callback", "mine", "", self.MineSettings)]
+
+        self.list_components = list_components
+        for name, function in hooks.items():
+            setattr(self, name, hookimpl(function))
+
+
+def _log(epoch: int, run: Run) -> None:
+    run.record(run.settings("callback", "mine").word, run.evaluate("val")["accuracy"])
+
+
+def test_callbacks_that_keep_the_contract_pass() -> None:
+    assert_callback("mine", plugins=[Calls(on_epoch_end=_log)], settings={"word": "hm"})
+
+
+def _needs_an_epoch(run: Run) -> None:
+    run.history[-1]
+
+
+def _needs_figures(run: Run) -> None:
+    if run.history:
+        run.history[-1].val["accuracy"]
+
+
+def _needs_its_start() -> dict[str, Callable[..., None]]:
+    began: set[Path] = set()
+
+    def on_run_start(run: Run) -> None:
+        began.add(run.folder)
+
+    def on_run_end(run: Run) -> None:
+        began.remove(run.folder)
+
+    return {"on_run_start": on_run_start, "on_run_end": on_run_end}
+
+
+def _needs_two_epochs(run: Run) -> None:
+    if run.history:
+        run.history[1]
+
+
+def _shifts(epoch: int, run: Run) -> None:
+    import mindspore as ms
+
+    bias = list(run.backbone.head.get_parameters())[-1]
+    bias.set_data(bias + ms.Tensor(1.0))
+
+
+def _ends(epoch: int, run: Run) -> None:
+    run.stop("enough")
+
+
+@pytest.mark.parametrize(
+    ("hooks", "says"),
+    [
+        (_needs_its_start(), "another plugin ends at its start: on_run_end raised KeyError"),
+        (
+            {"on_run_end": _needs_an_epoch},
+            "another plugin ends at its start: on_run_end raised IndexError: tuple index",
+        ),
+        (
+            {"on_run_end": _needs_two_epochs},
+            "that is stopped after its first epoch: on_run_end raised IndexError",
+        ),
+        (
+            {"on_run_end": _needs_figures},
+            "in a run that nobody evaluates: on_run_end raised KeyError: 'accuracy'",
+        ),
+        ({"on_epoch_end": _shifts}, "in epoch 2 train loss is .* with it and .* without"),
+        ({"on_epoch_end": _ends}, "with it a run is stopped after 1 epochs, without it completed"),
+        ({}, "the plugin has none of the hooks on_run_start, on_epoch_end, on_run_end"),
+    ],
+    ids=["start", "no epoch", "one epoch", "no figures", "shifts", "ends", "nothing"],
+)
+def test_a_callback_that_breaks_the_contract_is_found_out(
+    hooks: dict[str, Callable[..., None]], says: str
+) -> None:
+    with pytest.raises(AssertionError, match=says):
+        assert_callback("mine", plugins=[Calls(**hooks)], settings={"word": "hm"})
+
+
+def test_a_callback_may_be_made_to_change_the_run() -> None:
+    plugins = [Calls(on_epoch_end=_ends)]
+    assert_callback("mine", plugins=plugins, settings={"word": "hm"}, same_result=False)
+
+
+def test_a_setting_that_a_callback_lacks_is_refused_as_in_a_run() -> None:
+    with pytest.raises(UsageError, match=r"callback\.word must be given"):
+        assert_callback("mine", plugins=[Calls(on_epoch_end=_log)])
+
+
+# Ports
+
+
+def original(images: np.ndarray) -> dict[str, Any]:
+    """What the tiny backbone of seed 0 gives, with its head."""
+    import mindspore as ms
+
+    ms.set_seed(0)
+    backbone = network(2)
+    found: dict[str, Any] = {}
+    tensor = ms.Tensor(images)
+    for stage in backbone.stages:
+        tensor = stage.cell.set_train(False)(tensor)
+        found[stage.name] = tensor.asnumpy()
+    found["logits"] = backbone.head(tensor).asnumpy()
+    return found | {p.name: p.asnumpy() for p in backbone.head.get_parameters()}
+
+
+def test_a_port_that_computes_the_same_passes(tmp_path: Path) -> None:
+    assert_same_logits("tiny", original)
+    assert_same_logits("tiny", lambda images: original(images)["logits"])
+    images = np.random.default_rng(1).normal(size=(3, 3, 16, 16)).astype(np.float32)
+    reference = {"images": images, **original(images)}
+    assert_same_logits("tiny", reference)
+    np.savez(tmp_path / "reference.npz", **reference)
+    assert_same_logits("tiny", tmp_path / "reference.npz")
+    assert_same_logits("tiny", {"images": images, "first": reference["first"]})
+
+
+def test_a_new_head_takes_the_values_of_the_original() -> None:
+    def of_twice(images: np.ndarray) -> dict[str, Any]:
+        found = original(images)
+        found["head.weight"] = 2 * found["head.weight"]
+        bias = found["head.bias"]
+        return {**found, "logits": 2 * (found["logits"] - bias) + bias}
+
+    assert_same_logits("tiny", of_twice)
+    without_head = r"in the logits\. The reference has no parameters of the head: is the head a new"
+    with pytest.raises(AssertionError, match=without_head):
+        assert_same_logits("tiny", lambda images: of_twice(images)["logits"])
+
+
+def test_a_port_that_differs_is_told_how_much_and_from_which_stage() -> None:
+    def other(images: np.ndarray) -> dict[str, Any]:
+        found = original(images)
+        found["second"] = 1.5 * found["second"]
+        found["logits"] = found["logits"] + 100
+        return found
+
+    with pytest.raises(AssertionError) as caught:
+        assert_same_logits("tiny", other)
+    heading, first, second, pool, logits = str(caught.value).splitlines()
+    assert heading == (
+        "backbone 'tiny' does not compute what its original computes. The first difference above "
+        "the tolerance of 0.001 is after stage 'second'."
+    )
+    assert first.startswith("  after stage 'first': the largest difference is 0 of the largest")
+    assert second.startswith("  after stage 'second': the largest difference is 0.33 of the larg")
+    assert pool.startswith("  after stage 'pool': the largest difference is 0 ")
+    assert "in the logits: the largest difference is 1 of" in logits
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        (
+            {"second": np.zeros((2, 8, 2, 2))},
+            AssertionError,
+            r"shape is \(2, 8, 4, 4\), not \(2, 8",
+        ),
+        ({"logits": np.full((2, 2), np.nan)}, AssertionError, "largest difference is nan of"),
+        ({"secnd": np.zeros(1)}, UsageError, r"'secnd' is neither images .* Did you mean 'second'"),
+        ({"head.bias": np.zeros(3)}, UsageError, r"head.bias has the shape \(3,\), the head's .*2"),
+    ],
+    ids=["shape", "nan", "unknown name", "head of another shape"],
+)
+def test_a_reference_that_does_not_fit_is_told(
+    change: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        assert_same_logits("tiny", lambda images: {**original(images), **change})
+
+
+def test_a_reference_without_outputs_is_refused() -> None:
+    with pytest.raises(UsageError, match="give images, and logits or the outputs of a stage"):
+        assert_same_logits("tiny", {"images": np.zeros((1, 3, 16, 16))})
+
+
+def test_the_names_of_the_classes_reach_a_backbone_that_keeps_its_head() -> None:
+    seen: list[tuple[str, ...]] = []
+
+    class Keeps(Offers):
+        def __init__(self) -> None:
+            super().__init__("backbone", network)
+
+            @hookimpl
+            def build_backbone(num_classes: int, context: Context) -> Backbone:
+                seen.append(context.classes)
+                return network(num_classes)
+
+            self.build_backbone = build_backbone
+
+    assert_same_logits("mine", original, plugins=[Keeps()], classes=("blue", "red"))
+    assert seen == [("blue", "red")] * 2
+
+
+# Tracebacks
+
+
+AUTHOR = """
+from msft_core import Component, DatasetSplits, hookimpl
+from msft_core.images import MemoryTable
+from msft_core.testing import tiny
+
+
+class Table(MemoryTable):
+    def read(self, index):
+        raise KeyError("line of the table")
+
+
+@hookimpl
+def list_components():
+    return [Component("dataset", "mine", ""), Component("callback", "mine", "")]
+
+
+@hookimpl
+def build_dataset(name):
+    if name != "mine":
+        return None
+    good = tiny.table(2)
+    return DatasetSplits(tiny.CLASSES, Table(good.ids, good.labels, good.blobs), tiny.table(1))
+
+
+@hookimpl
+def on_run_start(run):
+    run.settings("callback", "nobody")
+
+
+@hookimpl
+def on_run_end(run):
+    raise ValueError("line of on_run_end")
+"""
+
+
+def test_a_traceback_ends_at_a_line_of_the_author(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        mine=AUTHOR,
+        test_mine="""
+        import numpy as np
+        from msft_core.testing import assert_callback, assert_dataset, assert_same_logits
+
+        def test_the_table():
+            assert_dataset("mine", plugins=["mine"])
+
+        def test_the_callback():
+            assert_callback("mine", plugins=["mine"])
+
+        def test_a_run(msft_run):
+            msft_run(plugins=["mine"])
+
+        def test_a_breach():
+            assert_same_logits("tiny", lambda images: np.ones((2, 2)))
+        """,
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--tb=short")
+    result.assert_outcomes(failed=4)
+    lines = [line.strip() for line in result.outlines]
+    places = [line for line in lines if line.endswith((": in read", ": in on_run_end", "_start"))]
+    assert places == [
+        "mine.py:8: in read",
+        "mine.py:31: in on_run_end",
+        "mine.py:26: in on_run_start",
+    ]
+    assert "E   KeyError: 'line of the table'" in lines
+    assert not [line for line in lines if "msft_core" in line.partition(": in ")[0]]
+    assert not [line for line in lines if "pluggy" in line]
 
 
 # Tracing

@@ -3,8 +3,9 @@
 Fixtures: ``msft_run`` trains a tiny network on a tiny dataset, with additional plugins;
 ``msft_recorder`` holds every hook call of these runs; ``msft_reporter`` holds their messages;
 ``msft_context`` is a ``Context`` for direct hook calls; ``msft_cli`` runs the command line.
-Functions: ``assert_backbone``, ``assert_dataset`` and ``assert_strategy`` check that a component
-keeps the contract.
+Functions: ``assert_dataset``, ``assert_backbone``, ``assert_strategy``, ``assert_callback`` and
+``assert_metric`` check that a component keeps the contract. ``assert_same_logits`` compares a
+backbone with the network that it was ported from.
 
 Nothing remains after a test: a plugin belongs to the run that receives it, the cache folder and the
 run folders are temporary, and the environment is restored.
@@ -23,9 +24,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from msft_core.errors import MsftError
+from msft_core.testing.callbacks import assert_callback
 from msft_core.testing.contract import assert_backbone, assert_dataset, assert_strategy
 from msft_core.testing.given import split_plugins
+from msft_core.testing.metrics import assert_metric
+from msft_core.testing.ports import assert_same_logits
 from msft_core.testing.recording import HookRecorder, RecordingReporter
+from msft_core.testing.tracebacks import ending_at_the_author
 
 if TYPE_CHECKING:
     from msft_core.types import Context, RunReport
@@ -36,7 +42,10 @@ __all__ = [
     "MsftRun",
     "RecordingReporter",
     "assert_backbone",
+    "assert_callback",
     "assert_dataset",
+    "assert_metric",
+    "assert_same_logits",
     "assert_strategy",
     "msft_cache",
     "msft_cli",
@@ -45,6 +54,8 @@ __all__ = [
     "msft_reporter",
     "msft_run",
 ]
+
+__tracebackhide__ = True
 
 
 class MsftRun:
@@ -69,7 +80,8 @@ class MsftRun:
             plugins: objects, classes or modules with hooks. A string or a path means the same as
                 for ``--plugin``. Installed plugins take part too.
             out: the run folder; by default a new temporary folder.
-            sections: as in a configuration: ``strategy="freeze"``, ``training={"epochs": 1}``.
+            sections: as in a configuration: ``strategy="freeze"``, ``training={"epochs": 1}``,
+                ``without=["figures"]``.
 
         Returns:
             How the run ended.
@@ -82,13 +94,16 @@ class MsftRun:
 
         self._runs += 1
         files, objects = split_plugins(plugins)
-        return msft_core.run(
-            merge(_quick(), {"plugins": files}, sections),
-            plugins=objects,
-            out=out or self._folder / f"run-{self._runs}",
-            reporter=self._reporter,
-            observers=[self._recorder],
-        )
+        try:
+            return msft_core.run(
+                merge(_quick(), {"plugins": files}, sections),
+                plugins=objects,
+                out=out or self._folder / f"run-{self._runs}",
+                reporter=self._reporter,
+                observers=[self._recorder],
+            )
+        except MsftError as error:
+            raise ending_at_the_author(error)  # noqa: B904 - the same error
 
 
 def _quick() -> dict[str, Any]:

@@ -1,43 +1,24 @@
-"""Checks of the contract. Each function raises an error that lists every breach."""
+"""Checks of a dataset, a backbone and a strategy. Each raises an error that lists every breach."""
 
 from __future__ import annotations
 
-import functools
-import os
 import pickle
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from msft_core.errors import DataError, blaming, first_line
+from msft_core.testing.asking import Asked, check, class_names, fail_if
 
 if TYPE_CHECKING:
-    from msft_core.plugins.registry import Plugins
-    from msft_core.types import Backbone, Context, ImageTable, Kind, Settings
+    from msft_core.types import Backbone, ImageTable
 
-P = ParamSpec("P")
+__tracebackhide__ = True
 
 _READ_AT_MOST = 200
 """Maximum number of images per split that are read twice and compared."""
 
 
-def _own_cache(check: Callable[P, None]) -> Callable[P, None]:
-    """Use a temporary cache folder during a check, unless ``MSFT_CACHE`` names one."""
-
-    @functools.wraps(check)
-    def checking(*arguments: P.args, **keywords: P.kwargs) -> None:
-        if os.environ.get("MSFT_CACHE"):
-            return check(*arguments, **keywords)
-        with tempfile.TemporaryDirectory() as folder:
-            os.environ["MSFT_CACHE"] = folder
-            try:
-                return check(*arguments, **keywords)
-            finally:
-                del os.environ["MSFT_CACHE"]
-
-    return checking
-
-
-@_own_cache
+@check
 def assert_dataset(
     name: str, *, plugins: Sequence[object] = (), settings: Mapping[str, Any] | None = None
 ) -> None:
@@ -56,60 +37,83 @@ def assert_dataset(
     """
     from msft_core.data.checking import check_splits
 
-    asked = _Component("dataset", name, plugins, settings)
+    asked = Asked("dataset", name, plugins, settings)
     splits = asked("build_dataset", context=asked.context)
-    breaches: list[str] = []
-    plugin = asked.loaded.owner("dataset", name)
-    found = check_splits(splits, plugin=plugin, workers=1, reporter=asked.context.reporter)
-    breaches += [f"{i['split']} image {i['id']}: {i['reason']}" for i in found.skipped[:5]]
-    breaches += [f"{one} of train is {other} of val" for one, other in found.twins[:5]]
     again = asked("build_dataset", context=asked.context)
-    for split in ("train", "val"):
-        breaches += _breaches_of_a_table(split, getattr(splits, split), getattr(again, split))
+    breaches: list[str] = []
+    with asked.loaded.named_by_package():
+        for split in ("train", "val"):
+            tables = getattr(splits, split), getattr(again, split)
+            breaches += _breaches_of_a_table(split, *tables, asked.plugin)
+        try:
+            found = check_splits(
+                splits, plugin=asked.plugin, workers=1, reporter=asked.context.reporter
+            )
+        except DataError as error:
+            breaches.append(str(error))
+        else:
+            breaches += [f"{i['split']} image {i['id']}: {i['reason']}" for i in found.skipped[:5]]
+            breaches += [f"{one} of train is {other} of val" for one, other in found.twins[:5]]
     if splits.classes != again.classes:
         breaches.append(f"classes are {splits.classes} once and {again.classes} the next time")
-    _raise(asked.what, breaches)
+    fail_if(breaches, asked.what)
 
 
-def _breaches_of_a_table(split: str, table: ImageTable, again: ImageTable) -> list[str]:
+def _breaches_of_a_table(
+    split: str, table: ImageTable, again: ImageTable, plugin: str
+) -> list[str]:
     breaches = []
-    if list(table.ids) != list(again.ids) or list(table.labels) != list(again.labels):
-        return [f"{split}: ids or labels are others when it is built again"]
-    step = max(1, len(table.ids) // _READ_AT_MOST)
-    for index in range(0, len(table.ids), step):
-        if table.read(index) != again.read(index):
-            breaches.append(f"{split}: image {table.ids[index]} is another when it is built again")
+    with blaming(plugin, "", f"the table of {split} raised "):
+        ids, labels = list(table.ids), list(table.labels)
+        if ids != list(again.ids) or labels != list(again.labels):
+            return [f"{split}: ids or labels are others when it is built again"]
+    step = max(1, len(ids) // _READ_AT_MOST)
+    for index in range(0, len(ids), step):
+        if _read(table, index, plugin) != _read(again, index, plugin):
+            breaches.append(f"{split}: image {ids[index]} is another when it is built again")
             break
     try:
         copy = pickle.loads(pickle.dumps(table))
     except Exception as error:
-        return [
-            *breaches,
-            f"{split}: the table cannot be pickled ({type(error).__name__}: {error})",
-        ]
-    if list(copy.ids) != list(table.ids) or copy.read(0) != table.read(0):
+        return [*breaches, f"{split}: the table cannot be pickled ({first_line(error)})"]
+    with blaming(plugin, "", f"the table of {split}, pickled, raised "):
+        same = list(copy.ids) == ids and list(copy.labels) == labels
+    if not same or _read(copy, 0, plugin) != _read(table, 0, plugin):
         breaches.append(f"{split}: the table is another one after pickling")
     return breaches
 
 
-@_own_cache
+def _read(table: ImageTable, index: int, plugin: str) -> bytes | None:
+    """The image; None where it cannot be read, which ``check_splits`` tells."""
+    from msft_core.data.checked import read_image
+    from msft_core.images import ImageError
+
+    try:
+        return read_image(table, index, plugin)
+    except (OSError, ImageError):
+        return None
+
+
+@check
 def assert_backbone(
     name: str,
     *,
     plugins: Sequence[object] = (),
     settings: Mapping[str, Any] | None = None,
     num_classes: int = 3,
+    train: bool = True,
 ) -> None:
     """Check a backbone: stages and head run, own their parameters, and repeat their logits.
 
-    Runs each stage and the head on random images. Trains the network for one epoch on the tiny
-    dataset, once with ``freeze`` and once with ``finetune``.
+    Runs each stage and the head on random images. Then trains the network for one epoch on the tiny
+    dataset, once with ``freeze`` and once with ``finetune``, which takes most of the time.
 
     Args:
         name: name of the backbone.
         plugins: plugins besides the installed ones, as for ``msft_run``.
         settings: as in the section ``backbone`` of a configuration.
         num_classes: number of classes for the hook.
+        train: whether to train. With ``train=False``, the check of a large network is quick.
 
     Raises:
         AssertionError: the contract is broken; one line per breach.
@@ -117,8 +121,8 @@ def assert_backbone(
     """
     from mindspore import nn
 
-    asked = _Component("backbone", name, plugins, settings)
-    backbone = asked.backbone(num_classes)
+    asked = Asked("backbone", name, plugins, settings)
+    backbone = asked.backbone(class_names(num_classes))
     breaches: list[str] = []
     names = [stage.name for stage in backbone.stages]
     if not names:
@@ -131,18 +135,16 @@ def assert_backbone(
                 "seed: use msft_core.stages.Dropout"
             )
     breaches += _breaches_of_the_forward_pass(backbone, num_classes)
-    again = asked.backbone(num_classes)
+    again = asked.backbone(class_names(num_classes))
     breaches += _differences(backbone, again)
-    _raise(asked.what, breaches)
-    for strategy in ("freeze", "finetune"):
-        _train(asked, backbone={"name": name, **asked.raw}, strategy=strategy)
+    fail_if(breaches, asked.what)
+    for strategy in ("freeze", "finetune") if train else ():
+        asked.train(backbone={"name": name, **asked.raw}, strategy=strategy)
 
 
 def _breaches_of_the_forward_pass(backbone: Backbone, num_classes: int) -> list[str]:
     import mindspore as ms
     import numpy as np
-
-    from msft_core.errors import first_line
 
     size = backbone.preprocessing.size
     values = np.random.default_rng(0).normal(size=(2, 3, size, size)).astype(np.float32)
@@ -208,7 +210,7 @@ def _differences(backbone: Backbone, again: Backbone) -> list[str]:
     ]
 
 
-@_own_cache
+@check
 def assert_strategy(
     name: str,
     *,
@@ -234,9 +236,9 @@ def assert_strategy(
     """
     import numpy as np
 
-    of_backbone = _Component("backbone", backbone, plugins, backbone_settings)
-    asked = _Component("strategy", name, plugins, settings)
-    network = of_backbone.backbone(2)
+    of_backbone = Asked("backbone", backbone, plugins, backbone_settings)
+    asked = Asked("strategy", name, plugins, settings)
+    network = of_backbone.backbone(class_names(2))
     before = _values(network)
     learned = {name: p.requires_grad for name, p in _parameters(network).items()}
     breaches: list[str] = []
@@ -251,12 +253,11 @@ def assert_strategy(
         changed = not np.array_equal(now.asnumpy(), before[parameter])
         if changed or now.requires_grad != learned[parameter]:
             breaches.append(f"it changed {parameter!r}: answer with names, and change nothing")
-    _raise(asked.what, breaches)
+    fail_if(breaches, asked.what)
 
     values: dict[str, dict[str, Any]] = {}
-    _train(
-        asked,
-        plugins=[_Snapshots(values)],
+    asked.train(
+        _Snapshots(values),
         backbone={"name": backbone, **of_backbone.raw},
         strategy={"name": name, **asked.raw},
         epochs=epochs,
@@ -274,7 +275,7 @@ def assert_strategy(
         if n in values["start"]
     ):
         breaches.append("nothing that it selected changed in training: is the learning rate 0?")
-    _raise(asked.what, breaches)
+    fail_if(breaches, asked.what)
 
 
 def _parameters(backbone: Backbone) -> dict[str, Any]:
@@ -301,62 +302,3 @@ class _Snapshots:
             values["end"] = _values(run.backbone)
 
         self.on_run_start, self.on_epoch_end = on_run_start, on_epoch_end
-
-
-class _Component:
-    """A component, found and configured as a run does it."""
-
-    def __init__(
-        self,
-        kind: Kind,
-        name: str,
-        plugins: Sequence[object],
-        settings: Mapping[str, Any] | None,
-    ) -> None:
-        from msft_core.config import RuntimeSettings, component_settings
-        from msft_core.plugins.loading import load_plugins
-        from msft_core.system import device as runtime
-        from msft_core.system.cache_folder import cache_dir
-        from msft_core.testing.given import split_plugins
-        from msft_core.testing.recording import RecordingReporter
-        from msft_core.types import Context
-
-        self.given = plugins
-        files, objects = split_plugins(plugins)
-        self.loaded: Plugins = load_plugins(modules=files, objects=objects)
-        self.raw = dict(settings or {})
-        self.what = f"{kind} {name!r}"
-        self.settings: Settings = component_settings(self.loaded.component(kind, name), self.raw)
-        self.context: Context = Context(0, cache_dir(), RecordingReporter())
-        self._kind, self._name = kind, name
-        runtime.prepare(RuntimeSettings(), self.context.reporter)
-
-    def __call__(self, hook: str, **arguments: Any) -> Any:
-        """A hook's result, as far as the core accepts it. Raises PluginError."""
-        result, _, _ = self.loaded.ask(
-            hook, self._kind, self._name, settings=self.settings, **arguments
-        )
-        return result
-
-    def backbone(self, num_classes: int) -> Backbone:
-        """The backbone."""
-        import mindspore
-
-        mindspore.set_seed(self.context.seed)
-        backbone = self("build_backbone", num_classes=num_classes, context=self.context)
-        return cast("Backbone", backbone)
-
-
-def _train(
-    asked: _Component, *, plugins: Sequence[object] = (), epochs: int = 1, **sections: Any
-) -> None:
-    from msft_core.testing import HookRecorder, MsftRun
-
-    with tempfile.TemporaryDirectory() as folder:
-        run = MsftRun(Path(folder), HookRecorder(), asked.context.reporter)  # type: ignore[arg-type]
-        run([*asked.given, *plugins], training={"epochs": epochs, "batch_size": 6}, **sections)
-
-
-def _raise(what: str, breaches: Sequence[str]) -> None:
-    if breaches:
-        raise AssertionError("\n  ".join([f"{what} breaks the contract:", *breaches]))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+__tracebackhide__ = True
+
 
 def split_plugins(plugins: Sequence[object]) -> tuple[list[str], list[object]]:
     """What ``--plugin`` takes (strings and paths), and what ``run(plugins=[...])`` takes.

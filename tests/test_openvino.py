@@ -253,10 +253,17 @@ def test_without_openvino_the_error_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(UsageError) as caught:
-        build(tiny_stages(), images(2, 32), context)
+        build(tiny_stages(), images(2, 32), context, enabled=True)
     assert str(caught.value) == (
         'extractor openvino needs the package openvino: pip install "msft[openvino]".'
     )
+
+
+def test_without_openvino_mindspore_computes_unless_it_is_asked_for_by_name(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert build(tiny_stages(), images(2, 32), context) is None
 
 
 def test_a_cap_of_the_users_own_refuses_bfloat16(

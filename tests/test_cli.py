@@ -82,7 +82,7 @@ def test_plugins_lists_all_of_them_without_importing_mindspore(msft: Msft) -> No
     ):
         assert words in result.stdout
     code = (
-        "import sys; from msft_core.plugins.registry import Plugins; load_plugins();"
+        "import sys; from msft_core.plugins.loading import load_plugins; load_plugins();"
         "sys.exit('mindspore' in sys.modules or 'numpy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

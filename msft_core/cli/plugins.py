@@ -20,7 +20,6 @@ from msft_core.cli.options import Blocked, Modules
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-    from msft_core.plugins.loading import load_plugins
     from msft_core.plugins.registry import PluginInfo, Plugins
     from msft_core.types import Component
 
@@ -47,6 +46,7 @@ class _Options:
         )
 
     def load(self) -> Plugins:
+        from msft_core.plugins.loading import load_plugins
 
         # What a plugin prints while it is imported does not belong in the list, or in JSON.
         with contextlib.redirect_stdout(sys.stderr):

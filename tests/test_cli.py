@@ -112,7 +112,7 @@ def test_help_of_a_run_lists_the_options_in_groups(help_of: Help) -> None:
     assert groups(help_of("run")) == {
         "What to train": ["--dataset", "--data-dir", "--backbone", "--weights"],
         "How to train": ["--strategy", "--epochs", "--batch-size", "--lr", "--seed"],
-        "Where to compute": ["--device"],
+        "Where to compute": ["--device", "--extractor"],
         "Settings": ["--config", "--set"],
         "Plugins": ["--plugin", "--without", "--trace"],
         "Output": ["--out", "--quiet", "--verbose"],
@@ -249,6 +249,46 @@ def test_an_unknown_setting_is_refused_with_a_suggestion(msft: Msft) -> None:
         msft("run", *TINY, "--set", "training.batchsize=3"),
         "unknown setting training.batchsize. Did you mean 'batch_size'?",
     )
+
+
+EXTRACTORS = """
+from msft_core import Component, hookimpl
+
+@hookimpl
+def list_components():
+    return [Component("extractor", name, "for tests") for name in ("quick", "thorough")]
+
+@hookimpl
+def build_feature_extractor():
+    print("asked for an extractor")
+"""
+
+
+def test_an_extractor_is_chosen_by_name(msft: Msft, tmp_path: Path) -> None:
+    plugin = tmp_path / "extractors.py"
+    plugin.write_text(EXTRACTORS)
+    run = ("run", *TINY, "--plugin", plugin, "--strategy", "freeze", *QUICK)
+    result = msft(*run, "--extractor", "quick")
+    assert result.returncode == 0, result.stderr
+    assert "asked for an extractor" in result.stdout
+    written = (tmp_path / "work" / "out" / "config.toml").read_text()
+    assert "[extractor.quick]\nenabled = true\n" in written
+    assert "[extractor.thorough]\nenabled = false\n" in written
+    (tmp_path / "c.toml").write_text("[extractor.thorough]\nenabled = true\n")
+    only_one = "only one extractor may be enabled, not "
+    for other in (
+        ("--set", "extractor.thorough.enabled=true"),
+        ("--config", tmp_path / "c.toml"),
+    ):
+        refused(msft(*run[:-2], "--extractor", "quick", *other), only_one)
+
+
+def test_an_unknown_extractor_is_refused_with_a_suggestion(msft: Msft) -> None:
+    refused(
+        msft("run", *TINY, "--extractor", "openvin"),
+        "unknown extractor 'openvin'. Did you mean 'openvino'?",
+    )
+    refused(msft("run", *TINY, "--extractor", ""), "unknown extractor ''.")
 
 
 def test_a_dataset_is_asked_for(msft: Msft) -> None:

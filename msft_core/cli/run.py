@@ -98,6 +98,15 @@ def command(
             rich_help_panel=_WHERE,
         ),
     ] = None,
+    extractor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Compute frozen layers with this extractor, instead of MindSpore "
+            "(extractor.NAME.enabled).",
+            rich_help_panel=_WHERE,
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -161,6 +170,7 @@ def command(
             "strategy": {"name": strategy, "learning_rate": lr},
             "training": {"epochs": epochs, "batch_size": batch_size, "seed": seed},
             "runtime": {"device": device},
+            "extractor": {} if extractor is None else {extractor: {"enabled": True}},
             "plugins": plugin,
             "without": without,
         }

@@ -105,6 +105,7 @@ def test_help_lists_the_commands_in_groups(help_of: Help) -> None:
         "Train": ["run", "check", "fetch"],
         "Inspect and maintain": ["doctor", "plugins", "cache"],
         "Options": ["--version", "--help"],
+        "Shell completion": ["--install-completion", "--show-completion"],
     }
 
 

@@ -18,7 +18,6 @@ app = typer.Typer(
     cls=help.CommandGroup,
     help="Turn a folder of labelled photographs into a trained classifier on MindSpore.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,  # help.py says why
     pretty_exceptions_enable=False,
 )

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from msft_core.cli import completion
 from msft_core.cli.errors import reported
 from msft_core.cli.options import Blocked, Modules, Verbose
 
@@ -16,6 +17,7 @@ def command(
         typer.Argument(
             metavar="NAME",
             help="Datasets and backbones, such as canidae.",
+            autocompletion=completion.components("dataset", "backbone"),
         ),
     ],
     assignments: Annotated[

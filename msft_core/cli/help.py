@@ -17,6 +17,7 @@ _ARGUMENTS = "Arguments"
 _OPTIONS = "Options"
 _OTHER_OPTIONS = "Other options"
 _COMMANDS = "Commands"
+_COMPLETION = "Shell completion"
 
 _WIDEST_NAMES = 26
 """A longer option takes a line of its own, and its help starts on the next one."""
@@ -58,6 +59,7 @@ def _subcommands(group: TyperGroup, context: Any) -> _Rows:
 def _parameters(command: Any, context: Any) -> _Rows:
     groups: _Rows = {_ARGUMENTS: []}
     without_group = []
+    completion = []
     for parameter in command.get_params(context):
         row = parameter.get_help_record(context)
         if row is None:
@@ -65,7 +67,9 @@ def _parameters(command: Any, context: Any) -> _Rows:
         if parameter.param_type_name == "argument":
             row = (parameter.metavar or row[0], row[1])  # without its Python type
         title = getattr(parameter, "rich_help_panel", None)
-        if title:
+        if parameter.name in ("install_completion", "show_completion"):
+            completion.append(row)
+        elif title:
             groups.setdefault(str(title), []).append(row)
         elif parameter.param_type_name == "argument":
             groups[_ARGUMENTS].append(row)
@@ -73,6 +77,7 @@ def _parameters(command: Any, context: Any) -> _Rows:
             without_group.append(row)
     there_are_groups = any(title != _ARGUMENTS for title in groups)
     groups[_OTHER_OPTIONS if there_are_groups else _OPTIONS] = without_group
+    groups[_COMPLETION] = completion
     return groups
 
 

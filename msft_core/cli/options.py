@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from msft_core.cli import completion
+
 PLUGINS = "Plugins"
 """The group of the options about plugins."""
 
@@ -24,6 +26,7 @@ Blocked = Annotated[
         "--without",
         metavar="NAME",
         help="Do not import this plugin (repeatable).",
+        autocompletion=completion.installed_plugins,
         rich_help_panel=PLUGINS,
     ),
 ]

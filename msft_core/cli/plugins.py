@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from msft_core.cli import help
+from msft_core.cli import completion, help
 from msft_core.cli.errors import reported
 from msft_core.cli.options import AsJson, Blocked, Modules
 
@@ -90,6 +90,7 @@ def show(
         typer.Argument(
             metavar="NAME",
             help="A plugin or one of its components.",
+            autocompletion=completion.plugins_and_components,
         ),
     ],
     plugin: Modules = None,
@@ -135,6 +136,7 @@ def new(
         typer.Option(
             metavar="KIND",
             help="Kind of component: dataset, backbone, strategy, callback or metric.",
+            autocompletion=completion.plugin_kinds,
         ),
     ],
     out: Annotated[

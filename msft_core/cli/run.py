@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from msft_core.cli import completion
 from msft_core.cli.errors import reported
 from msft_core.cli.options import PLUGINS, Blocked, Modules
 
@@ -23,6 +24,7 @@ def command(
         typer.Option(
             metavar="NAME",
             help="Dataset to train on.",
+            autocompletion=completion.components("dataset"),
             rich_help_panel=_WHAT,
         ),
     ] = None,
@@ -39,6 +41,7 @@ def command(
         typer.Option(
             metavar="NAME",
             help="Network to train.  [default: resnet50]",
+            autocompletion=completion.components("backbone"),
             rich_help_panel=_WHAT,
         ),
     ] = None,
@@ -55,6 +58,7 @@ def command(
         typer.Option(
             metavar="NAME",
             help="Which layers train, and when.  [default: finetune]",
+            autocompletion=completion.components("strategy"),
             rich_help_panel=_HOW,
         ),
     ] = None,
@@ -95,6 +99,7 @@ def command(
         typer.Option(
             metavar="DEVICE",
             help="cpu, gpu, ascend or auto (runtime.device).  [default: auto]",
+            autocompletion=completion.devices,
             rich_help_panel=_WHERE,
         ),
     ] = None,
@@ -104,6 +109,7 @@ def command(
             metavar="NAME",
             help="Compute frozen layers with this extractor, instead of MindSpore "
             "(extractor.NAME.enabled).",
+            autocompletion=completion.components("extractor"),
             rich_help_panel=_WHERE,
         ),
     ] = None,

@@ -56,7 +56,7 @@ def test_an_empty_cache_is_listed(msft: Msft, cache: Path) -> None:
     assert printed(msft("cache")) == [
         f"features in {cache / 'features'}",
         "features: 0.0 MB",
-        "downloads and all else, which `msft cache clear` leaves: 0.0 MB",
+        "other files, which `msft cache clear` keeps: 0.0 MB",
     ]
     assert printed(msft("cache", "clear")) == ["freed 0.0 MB"]
     assert list(cache.iterdir()) == []
@@ -79,7 +79,7 @@ def test_what_is_stored_is_listed_with_size_and_last_use(msft: Msft, cache: Path
         ]
     )
     assert total == "features: 12.3 MB"
-    assert others == "downloads and all else, which `msft cache clear` leaves: 2.5 MB"
+    assert others == "other files, which `msft cache clear` keeps: 2.5 MB"
 
 
 def test_gigabytes_are_shown_as_such(msft: Msft, cache: Path) -> None:
@@ -132,7 +132,7 @@ def test_clear_says_what_it_leaves(msft: Msft, cache: Path) -> None:
         writer.add([bytes(16)], np.zeros((1, 250_000), np.float32))
         freed, left = printed(msft("cache", "clear"))
     assert freed == "freed 0.0 MB"
-    assert left.startswith("1.0 MB could not be removed, or a run is writing them")
+    assert left.startswith("1.0 MB not removed: a run is writing these features")
     assert len(space.read([bytes(16)])) == 1
 
 
@@ -152,7 +152,7 @@ def test_an_ambiguous_key_clears_nothing(msft: Msft, cache: Path) -> None:
     digit, twins = next((digit, each) for digit, each in by_digit.items() if len(each) > 1)
     keys = [fill(cache, description, 1) for description in twins]
     line = refused(msft("cache", "clear", digit))
-    assert f"{len(keys)} keys begin with {digit!r}: give more of " in line
+    assert f"{len(keys)} keys begin with {digit!r}: give more characters of " in line
     assert all(key in line for key in sorted(keys)[:1]) or len(keys) > 3
     assert {path.name for path in (cache / "features").iterdir()} == set(keys)
 

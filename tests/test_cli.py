@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,6 +22,7 @@ FOLDER = (
     "run", "--dataset", "folder", "--plugin", "msft_core.testing.tiny", "--backbone", "tiny",
     "--batch-size", 4,
 )  # fmt: skip
+Help = Callable[..., str]
 QUICK = ("--epochs", 1, "--set", "callback.figures.enabled=false", "--out", "out")
 
 
@@ -53,7 +55,7 @@ def test_help_imports_neither_mindspore_nor_numpy_nor_matplotlib() -> None:
     code = (
         "import sys\nfrom msft_core.cli import app\n"
         "try: app(['--help'], prog_name='msft')\nexcept SystemExit: pass\n"
-        "heavy = {'mindspore', 'numpy', 'matplotlib', 'PIL', 'pooch', 'pluggy'};"
+        "heavy = {'mindspore', 'numpy', 'matplotlib', 'PIL', 'pooch', 'pluggy', 'rich'};"
         "sys.exit(str(sorted(heavy & set(sys.modules))) if heavy & set(sys.modules) else 0)"
     )
     for arguments in (["--help"], ["run", "--help"], ["--version"]):
@@ -65,6 +67,95 @@ def test_help_imports_neither_mindspore_nor_numpy_nor_matplotlib() -> None:
         )
         assert result.returncode == 0, result.stderr
         assert "msft" in result.stdout
+
+
+COMMANDS = (
+    "", "run", "check", "fetch", "doctor", "plugins", "plugins show", "plugins new", "cache",
+    "cache clear",
+)  # fmt: skip
+
+
+@pytest.fixture
+def help_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Help:
+    """What ``--help`` of a command prints into a pipe, at a width of the terminal."""
+    from msft_core.cli import app
+
+    def run(command: str, columns: int = 80) -> str:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        with pytest.raises(SystemExit) as end:
+            app([*command.split(), "--help"], prog_name="msft")
+        assert end.value.code == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+def groups(text: str) -> dict[str, list[str]]:
+    """The names that each group of a help text lists, by its title."""
+    found: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if line.endswith(":") and not line.startswith(" "):
+            names = found.setdefault(line[:-1], [])
+        elif found and line[:2] == "  " and line[2:3].strip():
+            names.append(line.split()[0])
+    return found
+
+
+def test_help_lists_the_commands_in_groups(help_of: Help) -> None:
+    assert groups(help_of("")) == {
+        "Train": ["run", "check", "fetch"],
+        "Inspect and maintain": ["doctor", "plugins", "cache"],
+        "Options": ["--version", "--help"],
+        "Shell completion": ["--install-completion", "--show-completion"],
+    }
+
+
+def test_help_of_a_run_lists_the_options_in_groups(help_of: Help) -> None:
+    assert groups(help_of("run")) == {
+        "What to train": ["--dataset", "--data-dir", "--backbone", "--weights"],
+        "How to train": ["--strategy", "--epochs", "--batch-size", "--lr", "--seed"],
+        "Where to compute": ["--device", "--extractor"],
+        "Settings": ["--config", "--set"],
+        "Plugins": ["--plugin", "--without", "--trace"],
+        "Output": ["--out", "--quiet", "--verbose"],
+        "Other options": ["--help"],
+    }
+
+
+@pytest.mark.parametrize("columns", [80, 60])
+def test_help_fits_the_terminal_in_plain_text(help_of: Help, columns: int) -> None:
+    for command in COMMANDS:
+        text = help_of(command, columns)
+        assert max(map(len, text.splitlines())) < columns, command
+        assert text.isascii(), command
+        assert "\033" not in text
+        assert "..." not in text.split("\n\n", 1)[1], f"{command}: a line is cut off"
+
+
+def test_every_switch_is_plain(help_of: Help, msft: Msft) -> None:
+    for command in COMMANDS:
+        assert "--no-" not in help_of(command), command
+    result = msft("check", "--no-verbose", ".")
+    assert result.returncode == 2
+    assert "No such option: --no-verbose" in result.stderr
+
+
+def test_help_of_a_run_shows_the_defaults_of_the_settings(help_of: Help) -> None:
+    from msft_core import config
+    from msft_core.plugins.loading import load_plugins
+
+    settled = config.resolve({"dataset": "sample"}, load_plugins())
+    text = " ".join(help_of("run").split())
+    for option, default in (
+        ("--backbone", settled.backbone.name),
+        ("--strategy", settled.strategy.name),
+        ("--epochs", settled.training.epochs),
+        ("--batch-size", settled.training.batch_size),
+        ("--seed", settled.training.seed),
+        ("--device", settled.runtime.device),
+    ):
+        of_option = text.split(f" {option} ")[1].split(" --")[0]
+        assert f"[default: {default}]" in of_option
 
 
 def test_plugins_lists_all_of_them_without_importing_mindspore(msft: Msft) -> None:
@@ -160,6 +251,46 @@ def test_an_unknown_setting_is_refused_with_a_suggestion(msft: Msft) -> None:
         msft("run", *TINY, "--set", "training.batchsize=3"),
         "unknown setting training.batchsize. Did you mean 'batch_size'?",
     )
+
+
+EXTRACTORS = """
+from msft_core import Component, hookimpl
+
+@hookimpl
+def list_components():
+    return [Component("extractor", name, "for tests") for name in ("quick", "thorough")]
+
+@hookimpl
+def build_feature_extractor():
+    print("asked for an extractor")
+"""
+
+
+def test_an_extractor_is_chosen_by_name(msft: Msft, tmp_path: Path) -> None:
+    plugin = tmp_path / "extractors.py"
+    plugin.write_text(EXTRACTORS)
+    run = ("run", *TINY, "--plugin", plugin, "--strategy", "freeze", *QUICK)
+    result = msft(*run, "--extractor", "quick")
+    assert result.returncode == 0, result.stderr
+    assert "asked for an extractor" in result.stdout
+    written = (tmp_path / "work" / "out" / "config.toml").read_text()
+    assert "[extractor.quick]\nenabled = true\n" in written
+    assert "[extractor.thorough]\nenabled = false\n" in written
+    (tmp_path / "c.toml").write_text("[extractor.thorough]\nenabled = true\n")
+    only_one = "only one extractor may be enabled, not "
+    for other in (
+        ("--set", "extractor.thorough.enabled=true"),
+        ("--config", tmp_path / "c.toml"),
+    ):
+        refused(msft(*run[:-2], "--extractor", "quick", *other), only_one)
+
+
+def test_an_unknown_extractor_is_refused_with_a_suggestion(msft: Msft) -> None:
+    refused(
+        msft("run", *TINY, "--extractor", "openvin"),
+        "unknown extractor 'openvin'. Did you mean 'openvino'?",
+    )
+    refused(msft("run", *TINY, "--extractor", ""), "unknown extractor ''.")
 
 
 def test_a_dataset_is_asked_for(msft: Msft) -> None:
@@ -305,7 +436,7 @@ def test_check_names_what_does_not_decode_and_what_is_there_twice(msft: Msft, ph
     result = msft("check", photos)
     assert result.returncode == 1
     assert "warning: train/cats/bad.jpg: " in result.stderr
-    assert "val/cats/twin.jpg is the same picture as train/dogs/1.jpg" in result.stderr
+    assert "val/cats/twin.jpg is the same image as train/dogs/1.jpg" in result.stderr
 
 
 def test_check_refuses_a_folder_that_is_not_there(msft: Msft) -> None:

@@ -1,4 +1,4 @@
-"""The command ``msft``. Commands import what they need when they are called, not before."""
+"""The command ``msft``. A command imports its modules when it is called, so `--help` is fast."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ from typing import Annotated
 
 import typer
 
-from msft_core.cli import cache, check, doctor, fetch, plugins, run
+from msft_core.cli import cache, check, doctor, fetch, help, plugins, run
+
+_TRAIN = "Train"
+_INSPECT = "Inspect and maintain"
 
 app = typer.Typer(
     name="msft",
+    cls=help.CommandGroup,
     help="Turn a folder of labelled photographs into a trained classifier on MindSpore.",
     no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
+    rich_markup_mode=None,  # help.py says why
     pretty_exceptions_enable=False,
 )
-app.command("run")(run.command)
-app.add_typer(plugins.app)
-app.command("fetch")(fetch.command)
-app.command("check")(check.command)
-app.command("doctor")(doctor.command)
-app.add_typer(cache.app)
+app.command("run", cls=help.Command, rich_help_panel=_TRAIN)(run.command)
+app.command("check", cls=help.Command, rich_help_panel=_TRAIN)(check.command)
+app.command("fetch", cls=help.Command, rich_help_panel=_TRAIN)(fetch.command)
+app.add_typer(plugins.app, rich_help_panel=_INSPECT)
+app.command("doctor", cls=help.Command, rich_help_panel=_INSPECT)(doctor.command)
+app.add_typer(cache.app, rich_help_panel=_INSPECT)
 
 
 def _version(wanted: bool) -> None:
@@ -46,11 +49,12 @@ def _options(
 def main() -> None:
     """Run the command line; every error becomes a line or two on standard error."""
     try:
-        app(standalone_mode=True)
+        # `python -m msft_core` calls itself msft too: its help and its completion script say msft.
+        app(prog_name="msft")
     except KeyboardInterrupt:
         typer.echo("interrupted.", err=True)
         sys.exit(130)
     except BrokenPipeError:
-        # Whoever read the output has seen enough (`msft plugins | head`).
+        # The reader of the output closed it, as in `msft plugins | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

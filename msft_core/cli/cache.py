@@ -7,26 +7,32 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from msft_core.cli import help
 from msft_core.cli.errors import reported
-from msft_core.files import size_text
+from msft_core.cli.options import AsJson
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from msft_core.features.store import FeatureStore, SpaceInfo
 
-app = typer.Typer(name="cache", help="Show or clear the features that runs keep.")
+app = typer.Typer(name="cache", cls=help.CommandGroup)
 
 
 @app.callback(invoke_without_command=True)
 def listing(
     context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """List the features that runs keep: what frozen stages gave for each view of an image."""
+    """List or remove the stored features of frozen layers.
+
+    Without a command, list them: a feature is the output of the frozen layers for one view of one
+    image, stored by a run for the next ones.
+    """
     if context.invoked_subcommand:
         return
     with reported():
+        from msft_core.files import size_text
         from msft_core.system.cache_folder import cache_dir
 
         store = _store()
@@ -59,18 +65,23 @@ def listing(
                 f"  last used {space.last_used.astimezone():%Y-%m-%d %H:%M}"
             )
         typer.echo(f"features: {size_text(total)}")
-        typer.echo(f"downloads and all else, which `msft cache clear` leaves: {size_text(others)}")
+        typer.echo(f"other files, which `msft cache clear` keeps: {size_text(others)}")
 
 
-@app.command("clear")
+@app.command("clear", cls=help.Command)
 def clear(
     keys: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY", help="As listed, or its beginning; all where none."),
+        typer.Argument(
+            metavar="KEY",
+            help="Features to remove: a key from the list, or its beginning. Without KEY, all.",
+        ),
     ] = None,
 ) -> None:
-    """Remove features. Runs that are going on are not harmed."""
+    """Remove stored features. This is safe while runs are in progress."""
     with reported():
+        from msft_core.files import size_text
+
         store = _store()
         known = [space.key for space in store.spaces()]
         chosen = [_find(key, known) for key in keys] if keys else None
@@ -78,8 +89,9 @@ def clear(
         left = [space for space in store.spaces() if chosen is None or space.key in chosen]
         if left:
             typer.echo(
-                f"{size_text(sum(space.bytes for space in left))} could not be removed, or a run "
-                "is writing them, or one was killed within a day"
+                f"{size_text(sum(space.bytes for space in left))} not removed: a run is writing "
+                "these features, a run was killed less than a day ago, or the files cannot be "
+                "deleted"
             )
 
 
@@ -95,16 +107,17 @@ def _find(key: str, known: list[str]) -> str:
 
     found = [each for each in known if key and each.startswith(key.lower())]
     if not found:
-        raise UsageError(f"no features have the key {key!r}: `msft cache` lists them.")
+        raise UsageError(f"no features have the key {key!r}: `msft cache` lists the keys.")
     if len(found) > 1:
         raise UsageError(
-            f"{len(found)} keys begin with {key!r}: give more of {' or '.join(found[:3])}."
+            f"{len(found)} keys begin with {key!r}: "
+            f"give more characters of {' or '.join(found[:3])}."
         )
     return found[0]
 
 
 def _what(space: SpaceInfo) -> str:
-    """The backbone, the last of its stages and who computed it, as far as they are known."""
+    """The known ones of these: backbone, last stage, extractor."""
     described = space.description
     stages = described.get("stages")
     last = f"to {stages[-1]}" if isinstance(stages, list) and stages else ""
@@ -114,7 +127,7 @@ def _what(space: SpaceInfo) -> str:
 
 
 def _size_without(folder: Path, without: Path) -> int:
-    """Bytes of all files in a folder but those in one folder of it."""
+    """Bytes of all files in a folder, except those in one of its subfolders."""
     import os
     from pathlib import Path
 

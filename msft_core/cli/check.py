@@ -8,16 +8,19 @@ from typing import Annotated
 import typer
 
 from msft_core.cli.errors import reported
+from msft_core.cli.options import Verbose
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder for --dataset folder.")],
-    verbose: Annotated[bool, typer.Option(help="Print the traceback of an error.")] = False,
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of images, for --dataset folder.")
+    ],
+    verbose: Verbose = False,
 ) -> None:
-    """Check a folder of images: does each decode, do the classes agree, are there duplicates?
+    """Find broken images, duplicates and mismatched classes in a folder of images.
 
-    Exit status 1 where images do not decode or stand in both splits, 2 where the folder cannot be
-    trained on at all.
+    Exit status: 0 nothing found, 1 images that do not decode or that are in both splits, 2 a folder
+    that cannot be used for training.
     """
     with reported(verbose=verbose):
         from msft_core.data.checking import check_splits
@@ -33,7 +36,7 @@ def command(
         for image in found.skipped:
             reporter.warning(f"{image['id']}: {image['reason']}")
         for of_train, of_val in found.twins:
-            reporter.warning(f"{of_val} is the same picture as {of_train}")
+            reporter.warning(f"{of_val} is the same image as {of_train}")
         for name in ("train", "val"):
             labels = getattr(found.splits, name).labels
             counts = (f"{c} {labels.count(i)}" for i, c in enumerate(found.splits.classes))
@@ -43,4 +46,4 @@ def command(
                 f"{len(found.skipped)} images do not decode, {len(found.twins)} are in both splits."
             )
             raise typer.Exit(1)
-        reporter.info("Every image decodes, the classes agree, and no picture is in both splits.")
+        reporter.info("Every image decodes, the classes agree, and no image is in both splits.")

@@ -12,28 +12,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from msft_core.cli.errors import reported
-from msft_core.cli.options import Blocked, Modules
+from msft_core.cli.options import AsJson, Blocked, Modules
 
 if TYPE_CHECKING:
     from msft_core.doctor import Finding
 
 _COLOURS = {"ok": typer.colors.GREEN, "note": typer.colors.YELLOW, "problem": typer.colors.RED}
 _ALIKE = 4
-"""So many findings in a row that differ only in name are listed one by one, no more."""
+"""At most this many findings in a row are listed one by one if only their names differ."""
 
 
 def command(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Leave the network out.")] = False,
+    as_json: AsJson = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Skip the network checks.")] = False,
     plugin: Modules = None,
     without: Blocked = None,
     verbose: Annotated[
-        bool, typer.Option("--verbose", help="Print all there is, with tracebacks.")
+        bool, typer.Option("--verbose", help="Print every finding, with tracebacks.")
     ] = False,
 ) -> None:
-    """Check versions, device, speed, plugins, cache, disk and network, and say what to do.
+    """Check versions, device, speed, plugins, cache, disk and network, and give advice.
 
-    Exit status 1 where there is a problem.
+    Exit status: 0 no problem, 1 at least one problem.
     """
     with reported(verbose=verbose):
         from msft_core import doctor
@@ -43,7 +43,7 @@ def command(
         for check in doctor.checks(modules=plugin or (), without=without or (), offline=offline):
             if not as_json and check.subject != subject:
                 typer.echo(subject := check.subject)
-            # What a plugin prints while it is loaded is not part of the findings.
+            # Keep the output of a plugin that is loaded out of the findings.
             with _shown(check.doing), redirect_stdout(sys.stderr):
                 findings = check.findings(verbose=verbose)
             found.extend((check.subject, finding) for finding in findings)
@@ -63,7 +63,7 @@ def command(
 
 @contextmanager
 def _shown(doing: str) -> Iterator[None]:
-    """Say on a terminal what is going on; the line goes away when it is done."""
+    """On a terminal, show the current check; the line disappears at its end."""
     if not (doing and sys.stderr.isatty()):
         yield
         return
@@ -74,7 +74,7 @@ def _shown(doing: str) -> Iterator[None]:
 
 
 def _show(findings: list[Finding], verbose: bool) -> None:
-    """A line for each, and the advice once below those in a row that have the same."""
+    """Print a line per finding; findings in a row with the same advice share one advice line."""
     groups = [
         list(group) for _, group in groupby(findings, lambda f: (f.status, f.found, f.advice))
     ]

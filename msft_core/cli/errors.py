@@ -1,4 +1,4 @@
-"""From an exception to a line on standard error and an exit status."""
+"""Turns an exception into a line on standard error and an exit status."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def reported(*, verbose: bool | None = None) -> Iterator[None]:
-    """Exit status 2 for what was refused, 1 for what failed after a run began, 130 for Ctrl-C.
+    """Exit with 2 if the command was refused, 1 if it failed after a run began, 130 on Ctrl-C.
 
     Args:
-        verbose: print the traceback too; None where the command has no such option.
+        verbose: print the traceback too; None if the command has no such option.
     """
     from msft_core.errors import MsftError
 
@@ -40,7 +40,7 @@ def reported(*, verbose: bool | None = None) -> Iterator[None]:
         from msft_core.errors import first_line
 
         more = " --verbose shows where." if verbose is False else ""
-        typer.echo(f"error: {first_line(error)}. This is a fault of msft's own.{more}", err=True)
+        typer.echo(f"error: {first_line(error)}. This is a bug in msft.{more}", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt as interrupt:
         report = interrupt.args[0] if interrupt.args else None
@@ -51,7 +51,7 @@ def reported(*, verbose: bool | None = None) -> Iterator[None]:
 
 
 def _has_a_place(error: Exception) -> bool:
-    """Whether a traceback would tell a plugin's author more."""
+    """Whether a traceback would help the author of a plugin."""
     from msft_core.errors import PluginError
 
     return isinstance(error, PluginError) and error.__cause__ is not None

@@ -6,24 +6,31 @@ from typing import Annotated
 
 import typer
 
+from msft_core.cli import completion
 from msft_core.cli.errors import reported
-from msft_core.cli.options import Blocked, Modules
+from msft_core.cli.options import Blocked, Modules, Verbose
 
 
 def command(
     names: Annotated[
         list[str],
-        typer.Argument(metavar="NAME...", help="Datasets and backbones, such as canidae."),
+        typer.Argument(
+            metavar="NAME",
+            help="Datasets and backbones, such as canidae.",
+            autocompletion=completion.components("dataset", "backbone"),
+        ),
     ],
     assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as dataset.url=URL."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a setting, such as dataset.url=URL."
+        ),
     ] = None,
     plugin: Modules = None,
     without: Blocked = None,
-    verbose: Annotated[bool, typer.Option(help="Print the traceback of an error.")] = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Download what datasets and backbones need, to train offline later."""
+    """Download the files of datasets and backbones, to train offline later."""
     with reported(verbose=verbose):
         from msft_core import config as configuration
         from msft_core.errors import UsageError, suggest

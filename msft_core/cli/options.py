@@ -6,10 +6,29 @@ from typing import Annotated
 
 import typer
 
+from msft_core.cli import completion
+
+PLUGINS = "Plugins"
+"""The group of the options about plugins."""
+
 Modules = Annotated[
     list[str] | None,
-    typer.Option("--plugin", metavar="MODULE", help="A module or .py file to use as a plugin."),
+    typer.Option(
+        "--plugin",
+        metavar="MODULE",
+        help="Use a module or .py file as a plugin (repeatable).",
+        rich_help_panel=PLUGINS,
+    ),
 ]
 Blocked = Annotated[
-    list[str] | None, typer.Option("--without", metavar="NAME", help="A plugin not to import.")
+    list[str] | None,
+    typer.Option(
+        "--without",
+        metavar="NAME",
+        help="Do not import this plugin (repeatable).",
+        autocompletion=completion.installed_plugins,
+        rich_help_panel=PLUGINS,
+    ),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Print the traceback of an error.")]

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from msft_core.cli import completion, help
 from msft_core.cli.errors import reported
-from msft_core.cli.options import Blocked, Modules
+from msft_core.cli.options import AsJson, Blocked, Modules
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -23,14 +24,12 @@ if TYPE_CHECKING:
     from msft_core.plugins.registry import PluginInfo, Plugins
     from msft_core.types import Component
 
-app = typer.Typer(name="plugins", help="List plugins, show one, or write the package of a new one.")
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+app = typer.Typer(name="plugins", cls=help.CommandGroup)
 
 
 @dataclass(frozen=True)
 class _Options:
-    """What may stand before a subcommand as well as after it."""
+    """The options that are allowed both before a subcommand and after it."""
 
     modules: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
@@ -48,7 +47,7 @@ class _Options:
     def load(self) -> Plugins:
         from msft_core.plugins.loading import load_plugins
 
-        # What a plugin prints while it is imported does not belong in the list, or in JSON.
+        # Keep the output of a plugin's import out of the list and the JSON.
         with contextlib.redirect_stdout(sys.stderr):
             return load_plugins(modules=self.modules, without=self.without)
 
@@ -60,7 +59,10 @@ def listing(
     without: Blocked = None,
     as_json: AsJson = False,
 ) -> None:
-    """List every plugin: version, origin, status, hooks, components."""
+    """List plugins, show one, or write the package of a new one.
+
+    Without a command, list every plugin: version, origin, status, hooks, components.
+    """
     options = _Options().joined(plugin, without, as_json)
     context.obj = options
     if context.invoked_subcommand:
@@ -80,15 +82,22 @@ def listing(
                 typer.echo(f"    warning: {warning}")
 
 
-@app.command("show")
+@app.command("show", cls=help.Command)
 def show(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A plugin or one of its components.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="A plugin or one of its components.",
+            autocompletion=completion.plugins_and_components,
+        ),
+    ],
     plugin: Modules = None,
     without: Blocked = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show one: its origin, hooks in call order, settings."""
+    """Show a plugin: its origin, its hooks in call order, its settings."""
     options = context.obj.joined(plugin, without, as_json)
     with reported():
         loaded = options.load()
@@ -113,19 +122,29 @@ def show(
         _show(info, hooks, settings)
 
 
-@app.command("new")
+@app.command("new", cls=help.Command)
 def new(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Such as birds, for msft-birds.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="Name of the plugin: birds becomes package msft-birds."
+        ),
+    ],
     kind: Annotated[
-        str, typer.Option(help="dataset, backbone, strategy, callback or metric.", metavar="KIND")
+        str,
+        typer.Option(
+            metavar="KIND",
+            help="Kind of component: dataset, backbone, strategy, callback or metric.",
+            autocompletion=completion.plugin_kinds,
+        ),
     ],
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where the package's folder is made.")
+        Path, typer.Option(metavar="DIR", help="Folder in which to create the package.")
     ] = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """Write a package with a small plugin that works, to start from."""
+    """Write the package of a new plugin: a small example that works, with tests."""
     options = context.obj.joined(None, None, as_json)
     with reported():
         from msft_core.plugins import scaffold
@@ -162,10 +181,13 @@ def new(
 
 
 def _find(name: str, loaded: Plugins) -> tuple[PluginInfo, str]:
-    """A plugin by its name or a component's; a line that says which component's, where it is.
+    """Find a plugin by its own name or by the name of one of its components.
+
+    Returns:
+        The plugin, and a line that names the component, empty for the plugin's own name.
 
     Raises:
-        UsageError: there is none, or several have a component of that name.
+        UsageError: no plugin has that name, or several plugins have a component of that name.
     """
     from msft_core.errors import UsageError, suggest
 
@@ -187,7 +209,7 @@ def _find(name: str, loaded: Plugins) -> tuple[PluginInfo, str]:
     return owners[0]
 
 
-# What there is to say
+# Facts about plugins
 
 
 def _listed(info: PluginInfo) -> dict[str, Any]:
@@ -209,7 +231,7 @@ def _component(component: Component) -> dict[str, Any]:
 
 
 def _hook(loaded: Plugins, info: PluginInfo, hook: str) -> dict[str, Any]:
-    """A hook's place among all plugins that implement it, from 1."""
+    """The place of a plugin, from 1, among all plugins that implement a hook."""
     order = loaded.order(hook)
     return {
         "name": hook,
@@ -220,7 +242,7 @@ def _hook(loaded: Plugins, info: PluginInfo, hook: str) -> dict[str, Any]:
 
 
 def _settings(component: Component) -> Iterator[dict[str, Any]]:
-    """Each setting with the key that --set takes, in the order of the model."""
+    """Each setting with its key for --set, in the order of the model."""
     from msft_core.config import settings_model
     from msft_core.types import CHOSEN_KINDS
 
@@ -248,7 +270,7 @@ def _fields(model: Any, prefix: str) -> Iterator[dict[str, Any]]:
 
 
 def _default(field: FieldInfo) -> Any:
-    """As JSON has it. A function of the plugin's may compute it, and may fail."""
+    """The default as a JSON value. The plugin's own function may compute it, and may fail."""
     from pydantic_core import to_jsonable_python
 
     from msft_core.errors import first_line
@@ -262,7 +284,7 @@ def _default(field: FieldInfo) -> Any:
 
 
 def _type(field: FieldInfo) -> str:
-    """In plain words, with the bounds where there are any."""
+    """The type in plain words, with its bounds if it has any."""
     bounds = [
         f"{sign} {getattr(bound, name)}"
         for name, sign in (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
@@ -299,7 +321,7 @@ def _words(annotation: Any) -> str:
 
 
 def _without_none(annotation: Any) -> list[Any]:
-    """The alternatives of a union but None, which a configuration cannot say."""
+    """The alternatives of a union except None, which TOML cannot express."""
     from types import NoneType, UnionType
     from typing import Union, get_args, get_origin
 
@@ -332,7 +354,7 @@ def _show(
         typer.echo("hooks, in the order in which a run calls them:")
         for line in _columns([[hook["name"], _place(hook, info)] for hook in hooks]):
             typer.echo(f"    {line}")
-    # Settings stand once below those in a row that share them: a plugin may offer 250 networks.
+    # Components in a row with the same settings share one table: a plugin may have 250 networks.
     pairs = zip(info.components, settings, strict=True)
     for rows, sharing in groupby(pairs, lambda pair: pair[1]):
         for component, _ in sharing:

@@ -7,51 +7,162 @@ from typing import Annotated, Any
 
 import typer
 
+from msft_core.cli import completion
 from msft_core.cli.errors import reported
-from msft_core.cli.options import Blocked, Modules
+from msft_core.cli.options import PLUGINS, Blocked, Modules
+
+_WHAT = "What to train"
+_HOW = "How to train"
+_WHERE = "Where to compute"
+_SETTINGS = "Settings"
+_OUTPUT = "Output"
 
 
 def command(
-    dataset: Annotated[str | None, typer.Option(help="Where the images come from.")] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="Which network.  [default: resnet50]")
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Dataset to train on.",
+            autocompletion=completion.components("dataset"),
+            rich_help_panel=_WHAT,
+        ),
     ] = None,
-    strategy: Annotated[str | None, typer.Option(help="What trains.  [default: finetune]")] = None,
     data_dir: Annotated[
-        str | None, typer.Option(help="Folder of the images: dataset.data_dir.")
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of the dataset's images (dataset.data_dir).",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Network to train.  [default: resnet50]",
+            autocompletion=completion.components("backbone"),
+            rich_help_panel=_WHAT,
+        ),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="A name, a file or a URL: backbone.weights.")
+        str | None,
+        typer.Option(
+            metavar="WEIGHTS",
+            help="Pretrained weights: a name, a file or a URL (backbone.weights).",
+            rich_help_panel=_WHAT,
+        ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="training.epochs")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="training.batch_size")] = None,
-    lr: Annotated[float | None, typer.Option(help="strategy.learning_rate")] = None,
-    seed: Annotated[int | None, typer.Option(help="training.seed")] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Which layers train, and when.  [default: finetune]",
+            autocompletion=completion.components("strategy"),
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Passes over the training images (training.epochs).  [default: 10]",
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Images per step (training.batch_size).  [default: 24]",
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RATE",
+            help="Learning rate (strategy.learning_rate).",
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Seed of all random choices (training.seed).  [default: 0]",
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
     device: Annotated[
-        str | None, typer.Option(help="auto, cpu, gpu or ascend: runtime.device.")
+        str | None,
+        typer.Option(
+            metavar="DEVICE",
+            help="cpu, gpu, ascend or auto (runtime.device).  [default: auto]",
+            autocompletion=completion.devices,
+            rich_help_panel=_WHERE,
+        ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The run folder.  [default: a new one under runs/]")
+    extractor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Compute frozen layers with this extractor, instead of MindSpore "
+            "(extractor.NAME.enabled).",
+            autocompletion=completion.components("extractor"),
+            rich_help_panel=_WHERE,
+        ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="A TOML file of settings; flags and --set win over it.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Read settings from a TOML file.",
+            rich_help_panel=_SETTINGS,
+        ),
     ] = None,
     assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any setting; may be given many times."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change any setting, such as training.views=8 (repeatable).",
+            rich_help_panel=_SETTINGS,
+        ),
     ] = None,
     plugin: Modules = None,
     without: Blocked = None,
     trace: Annotated[
-        bool, typer.Option("--trace", help="Print every call of a plugin's hook, as MSFT_TRACE=1.")
+        bool,
+        typer.Option(
+            "--trace",
+            help="Print every call of a plugin's hook, like MSFT_TRACE=1.",
+            rich_help_panel=PLUGINS,
+        ),
     ] = False,
-    quiet: Annotated[bool, typer.Option(help="Print warnings and errors only.")] = False,
-    verbose: Annotated[bool, typer.Option(help="Print the traceback of an error.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Run folder to write.  [default: a new one in runs/]",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", help="Print warnings and errors only.", rich_help_panel=_OUTPUT),
+    ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", help="Print the traceback of an error.", rich_help_panel=_OUTPUT),
+    ] = False,
 ) -> None:
     """Train a classifier and keep the best checkpoint.
 
-    Settings come from --config, then from flags, then from --set. Exit status: 0 done, 2 refused
-    before the run began, 1 failed after, 130 interrupted.
+    --set overrides the other options, and they override --config. `msft plugins` lists the names
+    of datasets, backbones, strategies and extractors, and `msft plugins show NAME` their settings.
+
+    Exit status: 0 done, 2 refused before the run began, 1 failed later, 130 interrupted.
     """
     with reported(verbose=verbose):
         from msft_core import config as configuration
@@ -65,6 +176,7 @@ def command(
             "strategy": {"name": strategy, "learning_rate": lr},
             "training": {"epochs": epochs, "batch_size": batch_size, "seed": seed},
             "runtime": {"device": device},
+            "extractor": {} if extractor is None else {extractor: {"enabled": True}},
             "plugins": plugin,
             "without": without,
         }
@@ -83,7 +195,7 @@ def command(
 
 
 def _given(flags: dict[str, Any]) -> dict[str, Any]:
-    """Only what was given on the command line."""
+    """Only the flags that the command line has."""
     given: dict[str, Any] = {}
     for key, value in flags.items():
         if isinstance(value, dict):

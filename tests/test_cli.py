@@ -521,6 +521,7 @@ def test_a_run_killed_at_any_moment_leaves_no_broken_checkpoint(tmp_path: Path) 
         process.kill()
         process.communicate()
         assert read_checkpoint(out / "best.ckpt").arrays
-        assert read_checkpoint(out / "last.ckpt").arrays
+        if (out / "last.ckpt").exists():  # it is written at most every 30 s
+            assert read_checkpoint(out / "last.ckpt").arrays
         for line in (out / "metrics.jsonl").read_text().splitlines():
             json.loads(line)

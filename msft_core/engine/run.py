@@ -272,7 +272,7 @@ def _say_plugins(plugins: Plugins, reporter: Reporter) -> None:
     for info in plugins.infos:
         named = f"plugin {info.name!r} ({info.origin})"
         if info.status == "broken":
-            reporter.warning(f"{named} is left out: {info.problem}")
+            reporter.warning(f"{named} is broken and not used: {info.problem}")
             if info.error is not None and getattr(reporter, "verbose", False):
                 reporter.warning("".join(traceback.format_exception(info.error)).rstrip())
         for warning in info.warnings:

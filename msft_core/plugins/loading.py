@@ -26,7 +26,7 @@ from msft_core.types import Observer
 
 ENTRY_POINT_GROUP = "msft"
 
-_SLOW_SECONDS = 0.5
+_SLOW_SECONDS = 1.0
 """A plugin that takes longer to load gets a warning, since it slows down every command."""
 
 _HEAVY = ("mindspore", "numpy", "matplotlib", "torch", "tensorflow", "sklearn", "pandas", "scipy")

@@ -14,6 +14,7 @@ import matplotlib
 import numpy as np
 import pytest
 from disk_kit import TOO_LARGE, disk_that_takes
+from matplotlib import get_data_path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
@@ -23,7 +24,7 @@ from PIL import Image
 
 import msft_plugins.figures
 from msft_core import Best, EpochRecord, ImageBatch, Predictions, RunReport
-from msft_plugins.figures import drawing
+from msft_plugins.figures import drawing, style
 
 LONG = "soft-coated_wheaten_terrier_of_the_long-haired_kind"
 PICTURES = ["confusion_matrix.png", "curves.png", "predictions.png", "train_batch.png"]
@@ -214,7 +215,8 @@ def test_one_picture_that_fails_hinders_neither_the_run_nor_the_others(
         (None, False, {"curves.png", "predictions.png", "confusion_matrix.png"}),
         (RuntimeError(), True, {"curves.png", "predictions.png", "confusion_matrix.png"}),
         (RuntimeError(), False, {"curves.png"}),
-        (KeyboardInterrupt(), True, {"curves.png"}),
+        (KeyboardInterrupt(), True, {"curves.png", "predictions.png", "confusion_matrix.png"}),
+        (KeyboardInterrupt(), False, {"curves.png"}),
     ],
 )
 def test_after_an_error_the_network_is_asked_only_where_there_is_a_best_checkpoint(
@@ -248,9 +250,12 @@ def test_a_caption_is_blue_when_right_and_red_with_the_truth_when_wrong() -> Non
     figure = drawing.draw_predictions(photos(2), FEW, [3, 2], "best checkpoint, epoch 7")
     captions = {text.get_text(): to_hex(text.get_color()) for text in figure.axes[0].texts}
     assert captions == {
-        "fox 80%": drawing.WRONG,
-        "true: dog": drawing.WRONG,
-        "dog 50%": drawing.RIGHT,
+        "fox 80%": style.WRONG,
+        "true: dog": style.WRONG,
+        "dog 50%": style.RIGHT,
+        # So that a mislabelled photograph can be found.
+        "v3": style.MUTED,
+        "v2": style.MUTED,
     }
 
 
@@ -279,11 +284,11 @@ def test_captions_of_long_names_neither_overlap_nor_leave_the_picture(count: int
 
 
 def test_a_name_too_long_keeps_both_ends() -> None:
-    short = drawing._fit("{} 9%", "soft-coated_wheaten_terrier", 1.6, 8.5)
+    short = style.fitting("{} 9%", "soft-coated_wheaten_terrier", 1.6, 8.5)
     assert short.startswith("soft-coated")
     assert short.endswith("…terrier 9%")
-    assert drawing._fit("{}", "dog", 1.6, 8.5) == "dog"
-    assert drawing._fit("{}", "w" * 80, 1.6, 8.5).count("…") == 1
+    assert style.fitting("{}", "dog", 1.6, 8.5) == "dog"
+    assert style.fitting("{}", "w" * 80, 1.6, 8.5).count("…") == 1
 
 
 # Curves
@@ -367,7 +372,7 @@ def test_a_class_without_validation_images_has_a_grey_row() -> None:
     figure = drawing.draw_confusion_matrix(answers([0, 0], [0, 2], [0.9, 0.9]), "")
     rendered(figure)
     colours = np.asarray(figure.axes[0].images[0].get_array())
-    assert to_hex(colours[1, 1]) == drawing.PALE
+    assert to_hex(colours[1, 1]) == style.PALE
     assert to_hex(colours[0, 1]) == "#ffffff"
     assert {text.get_position()[1] for text in figure.axes[0].texts} == {0}
 
@@ -425,11 +430,25 @@ def test_chinese_and_mathematical_class_names_give_no_warning(
 
 @pytest.fixture
 def no_chinese_font(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    plain = [font for font in fontManager.ttflist if font.name not in drawing.CJK_FONTS]
+    plain = [font for font in fontManager.ttflist if font.name not in style.CJK_FONTS]
     monkeypatch.setattr(fontManager, "ttflist", plain)
-    drawing.font_families.cache_clear()
+    style.font_families.cache_clear()
     yield
-    drawing.font_families.cache_clear()
+    style.font_families.cache_clear()
+
+
+def test_a_font_that_was_installed_after_matplotlib_looked_is_found(
+    no_chinese_font: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """matplotlib's list of fonts is a file in its cache, and may be older than the font."""
+    font = Path(get_data_path(), "fonts", "ttf", "DejaVuSerif.ttf")
+    installed = tmp_path / "NotoSansCJK-Regular.ttf"
+    installed.write_bytes(font.read_bytes())
+    monkeypatch.setattr(style, "CJK_FONTS", ("DejaVu Serif",))
+    plain = [font for font in fontManager.ttflist if font.name != "DejaVu Serif"]
+    monkeypatch.setattr(fontManager, "ttflist", plain)
+    monkeypatch.setattr(style, "findSystemFonts", lambda: [str(installed)])
+    assert style.font_families() == ("DejaVu Sans", "DejaVu Serif")
 
 
 def test_where_no_font_has_chinese_characters_one_line_says_so(
@@ -439,14 +458,14 @@ def test_where_no_font_has_chinese_characters_one_line_says_so(
     msft_plugins.figures.on_run_start(run)
     assert len(run.reporter.infos) == 1
     assert "fonts-noto-cjk" in run.reporter.infos[0]
-    assert not drawing.lacks_font(["Dogue de Bordeaux", "Šarplaninac"])
+    assert not style.lacks_font(["Dogue de Bordeaux", "Šarplaninac"])
 
 
 def test_the_users_matplotlib_settings_neither_change_nor_matter(tmp_path: Path) -> None:
-    drawing.save(drawing.draw_confusion_matrix(FEW, ""), tmp_path / "plain.png", 110)
+    style.save(drawing.draw_confusion_matrix(FEW, ""), tmp_path / "plain.png", 110)
     with matplotlib.rc_context({"figure.autolayout": True, "font.size": 30, "axes.grid": True}):
         before = dict(matplotlib.rcParams)
-        drawing.save(drawing.draw_confusion_matrix(FEW, ""), tmp_path / "odd.png", 110)
+        style.save(drawing.draw_confusion_matrix(FEW, ""), tmp_path / "odd.png", 110)
         assert dict(matplotlib.rcParams) == before
     assert (tmp_path / "plain.png").read_bytes() == (tmp_path / "odd.png").read_bytes()
 

@@ -44,9 +44,9 @@ def on_run_start(run: Run) -> None:
     """Draw ``train_batch.png``, so that the user can look at it while the network trains."""
     settings: FigureSettings = run.settings("callback", "figures")
     with _warning_instead_of_error(run, "train_batch.png"):
-        from msft_plugins.figures import drawing
+        from msft_plugins.figures import drawing, style
 
-        if drawing.lacks_font(run.splits.classes):
+        if style.lacks_font(run.splits.classes):
             run.reporter.info(
                 "figures: no installed font has some characters of the class names, so the figures "
                 "show boxes instead; install a font such as fonts-noto-cjk"
@@ -54,44 +54,43 @@ def on_run_start(run: Run) -> None:
         images = run.images("train", settings.train_images)
         total = len(run.splits.train.ids)
         figure = drawing.draw_training_images(images, run.splits.classes, total)
-        drawing.save(figure, run.folder / "train_batch.png", settings.dpi)
+        style.save(figure, run.folder / "train_batch.png", settings.dpi)
 
 
 @hookimpl
 def on_run_end(run: Run, report: RunReport, error: BaseException | None) -> None:
     """Draw the curves of the finished epochs and the network's predictions.
 
-    After an error, predictions are drawn only if the network holds the best checkpoint. Other
-    weights may be the cause of the error. After Ctrl-C they are not drawn: the user wants to stop,
-    and the best checkpoint is not loaded.
+    After an error or Ctrl-C, predictions are drawn only if there is a best checkpoint, which the
+    network holds by then. Other weights may be the cause of the error.
     """
     if not report.history:
         return
     settings: FigureSettings = run.settings("callback", "figures")
     best = report.best
     with _warning_instead_of_error(run, "curves.png"):
-        from msft_plugins.figures import drawing
+        from msft_plugins.figures import drawing, style
 
         figure = drawing.draw_curves(report.history, best)
-        drawing.save(figure, run.folder / "curves.png", settings.dpi)
+        style.save(figure, run.folder / "curves.png", settings.dpi)
 
-    if isinstance(error, KeyboardInterrupt) or (error is not None and best is None):
+    if error is not None and best is None:
         return
     last = report.history[-1].epoch
     source = f"best checkpoint, epoch {best.epoch} of {last}" if best else f"as of epoch {last}"
     with _warning_instead_of_error(run, "predictions.png"):
-        from msft_plugins.figures import drawing
+        from msft_plugins.figures import drawing, style
 
         predictions = run.predictions("val")
         order = drawing.most_telling(predictions)[: settings.predictions]
         images = run.read_images("val", [predictions.ids[index] for index in order])
         figure = drawing.draw_predictions(images, predictions, order, source)
-        drawing.save(figure, run.folder / "predictions.png", settings.dpi)
+        style.save(figure, run.folder / "predictions.png", settings.dpi)
     with _warning_instead_of_error(run, "confusion_matrix.png"):
-        from msft_plugins.figures import drawing
+        from msft_plugins.figures import drawing, style
 
         figure = drawing.draw_confusion_matrix(run.predictions("val"), source)
-        drawing.save(figure, run.folder / "confusion_matrix.png", settings.dpi)
+        style.save(figure, run.folder / "confusion_matrix.png", settings.dpi)
 
 
 @contextmanager

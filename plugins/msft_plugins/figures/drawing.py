@@ -1,127 +1,44 @@
 """Functions that draw: arrays in, a matplotlib ``Figure`` out. No pyplot, no window, no state.
 
-All positions are in inches, so that nothing overlaps and the content decides a figure's size. In
-all figures blue means right and red means wrong.
-
 Importing this module imports matplotlib. The plugin imports it when it draws.
 """
 
 from __future__ import annotations
 
-import logging
 import math
-import os
-import re
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import style
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, fontManager
 from matplotlib.ticker import MaxNLocator
 
 from msft_core import Best, EpochRecord, ImageBatch, Predictions
-
-RIGHT = "#1f5fa8"
-WRONG = "#c62828"
-INK = "#222222"
-MUTED = "#6b6b6b"
-PALE = "#eeeeee"
-METRIC_COLOURS = (RIGHT, "#d07a00", "#2e8b57", "#8e5ea2", "#4fa3c7", "#8c6d46")
-
-# Fonts with Chinese characters. The first installed one is used for class names.
-CJK_FONTS = (
-    "Noto Sans CJK SC",
-    "Noto Sans SC",
-    "Source Han Sans SC",
-    "Source Han Sans CN",
-    "WenQuanYi Micro Hei",
-    "WenQuanYi Zen Hei",
-    "Microsoft YaHei",
-    "PingFang SC",
-    "Hiragino Sans GB",
-    "Heiti SC",
-    "STHeiti",
-    "SimHei",
-    "Noto Sans CJK JP",
-    "Arial Unicode MS",
-    "Droid Sans Fallback",
+from msft_plugins.figures.style import (
+    CAPTION,
+    DETAIL,
+    FILE,
+    INK,
+    LINE,
+    MARGIN,
+    METRIC_COLOURS,
+    MUTED,
+    NARROWEST,
+    PALE,
+    RIGHT,
+    WRONG,
+    Inches,
+    counted,
+    fitting,
+    house_style,
+    place,
+    sheet,
+    text_width,
 )
 
-Inches = float
 Indices = np.ndarray[Any, np.dtype[np.int64]]
-
-MARGIN: Inches = 0.25
-NARROWEST: Inches = 5.6
-CAPTION = 8.5  # points
-DETAIL = 9.0
-LINE: Inches = 1.25 * CAPTION / 72
-DPI = 110  # for measuring text; widths in inches hardly depend on it
-
-
-@lru_cache
-def font_families() -> tuple[str, ...]:
-    """DejaVu Sans, which comes with matplotlib, and the first Chinese font that is installed."""
-    installed = {font.name for font in fontManager.ttflist}
-    return ("DejaVu Sans", *[name for name in CJK_FONTS if name in installed][:1])
-
-
-def lacks_font(names: Sequence[str]) -> bool:
-    """Whether a name has Chinese or similar characters, and no installed font can draw them."""
-    return len(font_families()) == 1 and any(
-        "\u2e80" <= char <= "\uffef" for name in names for char in name
-    )
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    """Use msft's style for every figure instead of the user's matplotlibrc. Hide font warnings."""
-    logger = logging.getLogger("matplotlib.font_manager")
-    level = logger.level
-    look: dict[str, Any] = {
-        "font.family": list(font_families()),
-        "font.size": 9,
-        "text.color": INK,
-        "text.parse_math": False,  # a class may be called "$5"
-        "axes.edgecolor": "#b0b0b0",
-        "axes.labelcolor": MUTED,
-        "axes.labelsize": 9,
-        "axes.linewidth": 0.8,
-        "axes.titlesize": 10,
-        "axes.titlelocation": "left",
-        "xtick.color": MUTED,
-        "ytick.color": MUTED,
-        "xtick.labelsize": 9,
-        "ytick.labelsize": 9,
-        "legend.fontsize": 8.5,
-        "legend.frameon": False,
-    }
-    with warnings.catch_warnings(), style.context(["default", look]):
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
-
-
-def save(figure: Figure, path: Path, dpi: int) -> None:
-    """Write a PNG atomically. The same figure always gives the same bytes."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with _style():
-            figure.savefig(beside, format="png", dpi=dpi, metadata={"Software": None})
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def most_telling(predictions: Predictions) -> Indices:
@@ -132,7 +49,7 @@ def most_telling(predictions: Predictions) -> Indices:
     return order
 
 
-@_style()
+@house_style()
 def draw_training_images(images: ImageBatch, classes: Sequence[str], total: int) -> Figure:
     """A grid of training images with their class names.
 
@@ -143,15 +60,15 @@ def draw_training_images(images: ImageBatch, classes: Sequence[str], total: int)
     """
     count, height, width, _ = images.pixels.shape
     _, tile = _grid_shape(count)
-    captions = [([_fit("{}", classes[label], tile, CAPTION)], INK) for label in images.labels]
+    captions = [[(fitting("{}", classes[label], tile, CAPTION), INK)] for label in images.labels]
     detail = (
-        f"{count} of {_count(total, 'image')} of {_count(len(classes), 'class', 'classes')}, "
+        f"{count} of {counted(total, 'image')} of {counted(len(classes), 'class', 'classes')}, "
         f"{width} × {height} pixels, as augmented for epoch 1"
     )
     return _grid(images.pixels, captions, "Training images", [detail])
 
 
-@_style()
+@house_style()
 def draw_predictions(
     images: ImageBatch, predictions: Predictions, order: Sequence[int] | Indices, source: str
 ) -> Figure:
@@ -169,18 +86,21 @@ def draw_predictions(
     for index in order:
         guess, truth = predicted[index], labels[index]
         confidence = predictions.probabilities[index, guess]
-        lines = [_fit(f"{{}} {confidence:.0%}", classes[guess], tile, CAPTION)]
+        colour = RIGHT if guess == truth else WRONG
+        lines = [(fitting(f"{{}} {confidence:.0%}", classes[guess], tile, CAPTION), colour)]
         if guess != truth:
-            lines.append(_fit("true: {}", classes[truth], tile, CAPTION))
-        captions.append((lines, RIGHT if guess == truth else WRONG))
+            lines.append((fitting("true: {}", classes[truth], tile, CAPTION), colour))
+        # So that a mislabelled photograph can be found.
+        lines.append((fitting("{}", predictions.ids[index].rpartition("/")[2], tile, FILE), MUTED))
+        captions.append(lines)
 
     mistakes = int((predicted != labels).sum())
     if mistakes == 0:
         detail = "no mistakes; the least sure predictions first"
     elif mistakes < len(order):
-        detail = f"{_count(mistakes, 'mistake')}, surest first; then the least sure right images"
+        detail = f"{counted(mistakes, 'mistake')}, surest first; then the least sure right images"
     else:
-        detail = f"{len(order)} of {_count(mistakes, 'mistake')}, surest first"
+        detail = f"{len(order)} of {counted(mistakes, 'mistake')}, surest first"
     title = f"Validation: {_accuracy(predictions)}"
     return _grid(images.pixels, captions, title, [source, detail])
 
@@ -195,33 +115,34 @@ def _grid_shape(count: int) -> tuple[int, Inches]:
 
 def _grid(
     pixels: np.ndarray[Any, np.dtype[np.uint8]],
-    captions: Sequence[tuple[list[str], str]],
+    captions: Sequence[Sequence[tuple[str, str]]],
     title: str,
     details: Sequence[str],
 ) -> Figure:
-    """Images (N, H, W, 3) in rows. Above each image is its caption: lines and their colour."""
+    """Images (N, H, W, 3) in rows. Above each image is its caption: lines, each with its colour."""
     columns, tile = _grid_shape(len(pixels))
     rows = math.ceil(len(pixels) / columns)
     gap = 0.16
-    caption = LINE * max(len(lines) for lines, _ in captions) + 0.04
+    caption = LINE * max(map(len, captions)) + 0.04
     step = caption + tile + gap
     width = max(2 * MARGIN + columns * (tile + gap) - gap, NARROWEST)
     body = rows * step - gap + MARGIN
-    figure = _sheet(width, body, title, details)
-    axes = _place(figure, 0, 0, width, body)
+    figure = sheet(width, body, title, details)
+    axes = place(figure, 0, 0, width, body)
     axes.set_axis_off()
-    for index, (image, (lines, colour)) in enumerate(zip(pixels, captions, strict=True)):
+    for index, (image, lines) in enumerate(zip(pixels, captions, strict=True)):
         row, column = divmod(index, columns)
         left = MARGIN + column * (tile + gap)
         top = body - row * step - caption
         axes.imshow(image, extent=(left, left + tile, top - tile, top))
-        for number, line in enumerate(reversed(lines)):
-            axes.text(left, top + 0.06 + number * LINE, line, color=colour, fontsize=CAPTION)
+        for number, (line, colour) in enumerate(reversed(lines)):
+            size = FILE if colour == MUTED else CAPTION
+            axes.text(left, top + 0.06 + number * LINE, line, color=colour, fontsize=size)
     axes.set(xlim=(0, width), ylim=(0, body))
     return figure
 
 
-@_style()
+@house_style()
 def draw_curves(history: Sequence[EpochRecord], best: Best | None) -> Figure:
     """The loss by epoch, and beside it every validation metric with values between 0 and 1.
 
@@ -244,20 +165,20 @@ def draw_curves(history: Sequence[EpochRecord], best: Best | None) -> Figure:
     side, tall, gap = 4.9, 3.2, 0.7
     panels = 2 if metrics else 1
     width = MARGIN + panels * (side + gap)
-    detail = _count(len(history), "epoch")
+    detail = counted(len(history), "epoch")
     if best is not None:
         detail += f"; best {best.metric} {best.value:.4g} at epoch {best.epoch}"
-    figure = _sheet(width, tall + 0.82, "Training curves", [detail])
+    figure = sheet(width, tall + 0.82, "Training curves", [detail])
 
-    left = _place(figure, gap, 0.6, side, tall)
+    left = place(figure, gap, 0.6, side, tall)
     _plot(left, losses, [MUTED, RIGHT], "loss")
     finite = [value for _, values in losses.values() for value in values if not math.isnan(value)]
     left.set_ylim(0, 1.08 * max([*finite, 0.01]))
     if metrics:
-        right = _place(figure, 2 * gap + side, 0.6, side, tall)
+        right = place(figure, 2 * gap + side, 0.6, side, tall)
         _plot(right, metrics, METRIC_COLOURS, "validation metrics")
         low, high = right.get_ylim()
-        right.set_ylim(max(low, -0.02), min(high, 1.02))
+        right.set_ylim(max(low, 0), min(high, 1))
 
     for axes in figure.axes:
         axes.set_xlim(history[0].epoch - 0.5, history[-1].epoch + 0.5)
@@ -302,7 +223,7 @@ def _plot(axes: Axes, lines: Mapping[str, Series], colours: Sequence[str], title
         if not epochs:
             continue
         named = index < len(colours)
-        label = _fit("{}", name, 2.0, 8.5) if named else f"{len(lines) - len(colours)} more"
+        label = fitting("{}", name, 2.0, 8.5) if named else f"{len(lines) - len(colours)} more"
         axes.plot(
             epochs,
             values,
@@ -312,10 +233,11 @@ def _plot(axes: Axes, lines: Mapping[str, Series], colours: Sequence[str], title
             marker="o",
             markersize=4 if len(epochs) <= 40 else 2,
             zorder=3 if named else 2,
+            clip_on=False,  # a point at 1 is whole, though the axis ends there
         )
 
 
-@_style()
+@house_style()
 def draw_confusion_matrix(predictions: Predictions, source: str) -> Figure:
     """How often each true class (row) was predicted as each class (column).
 
@@ -333,8 +255,8 @@ def draw_confusion_matrix(predictions: Predictions, source: str) -> Figure:
     cell = min(1.4, max(0.42, 6 / len(classes))) if len(classes) <= 30 else 12.6 / len(classes)
     side = cell * len(classes)
     size = min(9.0, max(5.5, 0.6 * 72 * cell)) if cell > 0.1 else 9.0
-    names = [_fit("{}", name, 1.7, size) for name in classes] if cell > 0.1 else []
-    longest = max((_width(name, size) for name in names), default=0.4)
+    names = [fitting("{}", name, 1.7, size) for name in classes] if cell > 0.1 else []
+    longest = max((text_width(name, size) for name in names), default=0.4)
     angle = 0 if longest < 0.95 * cell else 45 if cell > 0.4 else 90
     below = {0: 0.2, 45: 0.75 * longest + 0.1, 90: longest}[angle]
 
@@ -347,8 +269,8 @@ def draw_confusion_matrix(predictions: Predictions, source: str) -> Figure:
         details[1] += "; a grey row has no images"
     if len(classes) > 30:
         details.append(_frequent_mistakes(counts, classes))
-    figure = _sheet(width, 0.45 + below + side, title, details)
-    axes = _place(figure, left, 0.45 + below, side, side)
+    figure = sheet(width, 0.45 + below + side, title, details)
+    axes = place(figure, left, 0.45 + below, side, side)
 
     axes.imshow(_shades(counts, faintest=0.12 if names else 0.5), interpolation="nearest")
     number = "" if names else ", its number in classes.json"
@@ -401,70 +323,12 @@ def _frequent_mistakes(counts: Indices, classes: Sequence[str]) -> str:
     for index in np.argsort(-mistakes, axis=None, kind="stable")[:3]:
         truth, guess = divmod(int(index), len(classes))
         if mistakes[truth, guess]:
-            pair = [_fit("{}", classes[label], 1.5, DETAIL) for label in (truth, guess)]
+            pair = [fitting("{}", classes[label], 1.5, DETAIL) for label in (truth, guess)]
             found.append(f"{pair[0]} as {pair[1]} ({mistakes[truth, guess]})")
     return "most frequent mistakes: " + (", ".join(found) or "none")
-
-
-def _sheet(width: Inches, body: Inches, title: str, details: Sequence[str]) -> Figure:
-    """A figure with a heading, and a free height of ``body`` below it."""
-    heading = 0.62 + 0.18 * len(details)
-    height = body + heading
-    figure = Figure(figsize=(width, height))
-    x = MARGIN / width
-    figure.text(x, 1 - 0.2 / height, title, fontsize=13, weight="bold", va="top")
-    figure.text(
-        x,
-        1 - 0.47 / height,
-        "\n".join(details),
-        fontsize=DETAIL,
-        color=MUTED,
-        va="top",
-        linespacing=1.3,
-    )
-    return figure
-
-
-def _place(figure: Figure, left: Inches, bottom: Inches, width: Inches, height: Inches) -> Axes:
-    full_width, full_height = figure.get_size_inches()
-    return figure.add_axes(
-        (left / full_width, bottom / full_height, width / full_width, height / full_height)
-    )
 
 
 def _accuracy(predictions: Predictions) -> str:
     right = int((predictions.predicted == predictions.labels).sum())
     total = len(predictions.labels)
     return f"accuracy {right / max(total, 1):.1%} ({right}/{total})"
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
-@lru_cache(maxsize=4096)
-def _fit(template: str, name: str, width: Inches, size: float) -> str:
-    """``template`` with the name. The middle of the name is left out if the width requires it.
-
-    The middle, since names often differ at the beginning or at the end.
-    """
-    text = template.format(name)
-    last_word = len(re.split("[ _-]", name)[-1])
-    for keep in range(len(name) - 1, 1, -1):
-        if _width(text, size) <= width:
-            break
-        tail = last_word if last_word <= keep // 2 else 2 * keep // 5
-        head = name[: keep - tail].rstrip(" _-")
-        text = template.format(f"{head}…{name[len(name) - tail :]}")
-    return text
-
-
-def _width(text: str, size: float) -> Inches:
-    font = FontProperties(family=list(font_families()), size=size)
-    width, _, _ = _renderer().get_text_width_height_descent(text, font, False)
-    return float(width) / DPI
-
-
-@lru_cache
-def _renderer() -> Any:
-    return RendererAgg(1, 1, DPI)  # type: ignore[no-untyped-call]

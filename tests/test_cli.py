@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY, Msft
-from image_kit import encode, picture
+from image_kit import encode, picture, write_classes
 from strangers import python_path
 
 VERSION = version("msft")
@@ -525,3 +526,25 @@ def test_a_run_killed_at_any_moment_leaves_no_broken_checkpoint(tmp_path: Path) 
             assert read_checkpoint(out / "last.ckpt").arrays
         for line in (out / "metrics.jsonl").read_text().splitlines():
             json.loads(line)
+
+
+def test_a_folder_given_as_an_argument_is_answered_with_the_options_for_it(msft: Msft) -> None:
+    result = msft("run", "photos")
+    assert result.returncode == 2
+    assert "msft run --dataset folder --data-dir photos" in result.stderr
+
+
+def test_a_data_dir_alone_means_the_dataset_folder(msft: Msft) -> None:
+    result = msft("run", "--data-dir", "nowhere")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: there is no folder nowhere")
+
+
+def test_check_names_twenty_files_and_counts_the_rest(msft: Msft, tmp_path: Path) -> None:
+    write_classes(tmp_path / "train", {"a": 30, "b": 30})
+    shutil.copytree(tmp_path / "train", tmp_path / "val")
+    result = msft("check", tmp_path)
+    assert result.returncode == 1
+    lines = result.stderr.splitlines()
+    assert len(lines) == 21
+    assert lines[-1] == "warning: ... and 40 more of this kind"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -21,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # help.py says why
     pretty_exceptions_enable=False,
 )
-app.command("run", cls=help.Command, rich_help_panel=_TRAIN)(run.command)
+app.command("run", cls=run.Command, rich_help_panel=_TRAIN)(run.command)
 app.command("check", cls=help.Command, rich_help_panel=_TRAIN)(check.command)
 app.command("fetch", cls=help.Command, rich_help_panel=_TRAIN)(fetch.command)
 app.add_typer(plugins.app, rich_help_panel=_INSPECT)
@@ -48,6 +50,8 @@ def _options(
 
 def main() -> None:
     """Run the command line; every error becomes a line or two on standard error."""
+    # What is left at the end of the process (MindSpore's Cells) is not to be interrupted.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     try:
         # `python -m msft_core` calls itself msft too: its help and its completion script say msft.
         app(prog_name="msft")

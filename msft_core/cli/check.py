@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from msft_core.cli.errors import reported
 from msft_core.cli.options import Verbose
+
+if TYPE_CHECKING:
+    from msft_core.types import Reporter
 
 
 def command(
@@ -33,10 +36,9 @@ def command(
         for note in splits.notes:
             reporter.info(note)
         found = check_splits(splits, plugin="folder", workers=cpu_count(), reporter=reporter)
-        for image in found.skipped:
-            reporter.warning(f"{image['id']}: {image['reason']}")
-        for of_train, of_val in found.twins:
-            reporter.warning(f"{of_val} is the same image as {of_train}")
+        _warn([f"{image['id']}: {image['reason']}" for image in found.skipped], reporter)
+        twins = [f"{of_val} is the same image as {of_train}" for of_train, of_val in found.twins]
+        _warn(twins, reporter)
         for name in ("train", "val"):
             labels = getattr(found.splits, name).labels
             counts = (f"{c} {labels.count(i)}" for i, c in enumerate(found.splits.classes))
@@ -47,3 +49,14 @@ def command(
             )
             raise typer.Exit(1)
         reporter.info("Every image decodes, the classes agree, and no image is in both splits.")
+
+
+_SHOWN = 20
+
+
+def _warn(lines: list[str], reporter: Reporter) -> None:
+    """The first lines, and how many more there are."""
+    for line in lines[:_SHOWN]:
+        reporter.warning(line)
+    if len(lines) > _SHOWN:
+        reporter.warning(f"... and {len(lines) - _SHOWN} more of this kind")

@@ -60,8 +60,8 @@ def _has_a_place(error: Exception) -> bool:
 def _what_is_kept(report: RunReport) -> str:
     if report.best:
         kept = f"the best checkpoint is {report.best.path} (epoch {report.best.epoch})"
-    elif report.history:
+    elif (report.folder / "last.ckpt").exists():
         kept = f"the last checkpoint is {report.folder / 'last.ckpt'}"
     else:
-        kept = "no epoch was finished"
+        kept = "no epoch was finished" if not report.history else "no checkpoint was kept"
     return f"The run in {report.folder} ended early; {kept}."

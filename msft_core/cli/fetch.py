@@ -33,7 +33,7 @@ def command(
     """Download the files of datasets and backbones, to train offline later."""
     with reported(verbose=verbose):
         from msft_core import config as configuration
-        from msft_core.errors import UsageError, suggest
+        from msft_core.errors import UsageError, blaming, suggest
         from msft_core.plugins.loading import load_plugins
         from msft_core.system.cache_folder import cache_dir
         from msft_core.system.console import console_reporter
@@ -51,6 +51,9 @@ def command(
             if component.fetch is None:
                 reporter.info(f"{name}: nothing to download")
                 continue
-            settings = configuration.component_settings(component, chosen.get(component.kind, {}))
-            for path in component.fetch(settings, Context(0, cache_dir(), reporter)):
-                reporter.info(f"{name}: {path}")
+            owner = plugins.owner(component.kind, name)
+            section = chosen.get(component.kind, {})
+            settings = configuration.component_settings(component, section, owner)
+            with plugins.named_by_package(), blaming(owner, "", f"fetching {name} failed: "):
+                for path in component.fetch(settings, Context(0, cache_dir(), reporter)):
+                    reporter.info(f"{name}: {path}")

@@ -6,6 +6,7 @@ import contextlib
 import json
 import shlex
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,7 +17,7 @@ import typer
 
 from msft_core.cli import completion, help
 from msft_core.cli.errors import reported
-from msft_core.cli.options import AsJson, Blocked, Modules
+from msft_core.cli.options import AsJson, Blocked, Modules, Verbose
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -96,12 +97,15 @@ def show(
     plugin: Modules = None,
     without: Blocked = None,
     as_json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """Show a plugin: its origin, its hooks in call order, its settings."""
     options = context.obj.joined(plugin, without, as_json)
-    with reported():
+    with reported(verbose=verbose):
         loaded = options.load()
         info, claim = _find(name, loaded)
+        if verbose and info.error is not None:
+            typer.echo("".join(traceback.format_exception(info.error)).rstrip(), err=True)
         hooks = [_hook(loaded, info, hook) for hook in info.hooks]
         settings = [list(_settings(component)) for component in info.components]
         if options.as_json:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from msft_core.cli import completion
+from msft_core.cli import completion, help
 from msft_core.cli.errors import reported
 from msft_core.cli.options import PLUGINS, Blocked, Modules
 
@@ -16,6 +17,22 @@ _HOW = "How to train"
 _WHERE = "Where to compute"
 _SETTINGS = "Settings"
 _OUTPUT = "Output"
+
+
+class Command(help.Command):
+    """``msft run``, which takes no arguments: one that is given is a folder of images, mostly."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options; an argument is refused with the options that it was meant for."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:  # of click, or of the click inside newer releases of typer
+            message = str(getattr(error, "message", ""))
+            surplus = re.search(r"unexpected extra argument\S* \(([^ )]+)", message)
+            if surplus is None:
+                raise
+            hint = f"For a folder of images: msft run --dataset folder --data-dir {surplus[1]}"
+            raise type(error)(f"{message}. {hint}", ctx) from None
 
 
 def command(

@@ -95,6 +95,8 @@ def _choose(kind: Kind, section: Any, plugins: Plugins, problems: list[str]) -> 
         return None
     settings = dict(section)
     name = settings.pop("name", _DEFAULT_NAMES.get(kind))
+    if name is None and kind == "dataset" and "data_dir" in settings:
+        name = "folder"
     if name is None:
         there_are = ", ".join(sorted(plugins.components(kind)))
         problems.append(f"no {kind} is chosen: give --{kind} NAME. There are: {there_are}.")

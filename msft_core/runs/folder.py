@@ -33,7 +33,10 @@ class RunFolder:
     def __init__(self, final: Path, *, numbered: bool = False) -> None:
         self._asked, self._numbered = final, numbered
         # Through links: what they point to cannot be replaced by a folder with their name.
-        self.final = Path(final).resolve()
+        try:
+            self.final = Path(final).resolve()
+        except (OSError, RuntimeError) as error:  # links that lead round in a circle
+            raise UsageError(f"output folder {final} cannot be written: {error}.") from error
         self._inside = self.final.is_dir() and not numbered
         if self.final.exists() and not numbered and not (self._inside and _is_empty(self.final)):
             raise self._taken()

@@ -462,13 +462,23 @@ def test_stages_and_heads_that_do_not_compile_run_in_pynative_and_that_is_said(r
     from mindspore import nn
 
     class Uncompilable(nn.Cell):
+        """Refused by MindSpore's parser.
+
+        What only its evaluation refuses will not do here: 2.10 evaluates a branch (such as an
+        assert) in a thread of its own, and where a Python list ends its life there, that aborts
+        the process, once in some ten compilations: "PyThreadState_Get: the function must be called
+        with the GIL held".
+        """
+
         def __init__(self, cell: nn.Cell) -> None:
             super().__init__(auto_prefix=False)
             self.cell = cell
 
         def construct(self, x: ms.Tensor) -> ms.Tensor:
-            assert np.asarray([float(v) for v in x.asnumpy().ravel()[:1]]).size
-            return self.cell(x)
+            try:
+                return self.cell(x)
+            finally:
+                pass
 
     class Stubborn:
         @hookimpl

@@ -197,7 +197,8 @@ def test_what_its_readme_says_works(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_short_typed_and_tidy(tmp_path: Path, kind: str) -> None:
     package = write(kind, tmp_path)
-    assert len((package / MODULE / "__init__.py").read_text().splitlines()) < 80
+    longest = 140 if kind == "backbone" else 80  # it loads weights
+    assert len((package / MODULE / "__init__.py").read_text().splitlines()) < longest
     tidy = run("-m", "ruff", "check", "--config", ROOT / "pyproject.toml", ".", cwd=package)
     assert tidy.returncode == 0, tidy.stdout
     checked = run(

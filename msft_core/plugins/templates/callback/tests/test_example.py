@@ -7,7 +7,11 @@ import json
 
 import pytest
 from msft_core import UsageError
-from msft_core.testing import CommandLine, HookRecorder, MsftRun
+from msft_core.testing import CommandLine, HookRecorder, MsftRun, assert_callback
+
+
+def test_it_keeps_the_contract() -> None:
+    assert_callback("example", settings={"file": "log.csv"})
 
 
 def test_each_epoch_is_a_line(msft_run: MsftRun, msft_recorder: HookRecorder) -> None:

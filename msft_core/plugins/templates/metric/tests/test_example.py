@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from msft_core import Predictions
-from msft_core.testing import CommandLine, MsftRun
+from msft_core.testing import CommandLine, MsftRun, assert_metric
 
 from msft_example import compute_metrics
 
@@ -19,6 +19,10 @@ def predictions(labels: list[int], predicted: list[int]) -> Predictions:
         probabilities=np.eye(3, dtype=np.float32)[predicted],
         classes=("a", "b", "c"),
     )
+
+
+def test_it_keeps_the_contract() -> None:
+    assert_metric("example")
 
 
 @pytest.mark.parametrize(

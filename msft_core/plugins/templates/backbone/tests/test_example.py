@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""The backbone keeps the contract and trains, and msft finds it."""
-=======
 """What the backbone is, that its weights are loaded and trained, and that msft finds it."""
->>>>>>> kit
 
 from __future__ import annotations
 

@@ -243,6 +243,8 @@ def _one_epoch(epoch: int, run: LiveRun, interrupts: Interrupts) -> None:
         run.feed.prepare(Use.TRAINING, epoch, interrupts.check)
     train = run.feed.pipeline(Use.TRAINING)
     started = time.perf_counter()
+    if run.trainer.compiles_next:
+        run.reporter.info("Compiling the training step: the first step takes longer.")
     label = f"epoch {epoch}/{epochs}"
     with interrupts.held(), run.reporter.progress(label, train.steps(), "steps") as advance:
 

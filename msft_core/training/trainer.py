@@ -114,6 +114,12 @@ class Trainer:
 
     # Compiling
 
+    @property
+    def compiles_next(self) -> bool:
+        """Whether the next step first compiles stages of the network, which takes its time."""
+        compiles = self._runtime.graph or self._runtime.may_compile
+        return compiles and self._step is None and self._skipped < len(self.backbone.stages)
+
     def _make_step(self) -> Callable[..., Any]:
         parts, cut = list(self.network.parts), self._first_that_trains()
         prefix, rest = Chain(parts[self._skipped : cut]), Chain(parts[cut:])

@@ -104,6 +104,7 @@ def core() -> Iterator[str]:
         "config/run_config",
         "engine/run",
         "errors",
+        "settings",
         "types",
     ):
         found = {**definitions(module), **found}

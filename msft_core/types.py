@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
-    Annotated,
     Any,
     Literal,
     Protocol,
     TypeAlias,
-    get_args,
     runtime_checkable,
 )
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from msft_core.settings import NONE as NONE
+from msft_core.settings import NameOrFile as NameOrFile
+from msft_core.settings import Settings as Settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,45 +31,6 @@ CHOSEN_KINDS: tuple[Kind, ...] = ("dataset", "backbone", "strategy")
 
 SWITCHED_KINDS: tuple[Kind, ...] = ("callback", "metric", "extractor")
 """Every component of these takes part that is ``enabled``."""
-
-
-NONE = "none"
-"""How a configuration file says None, which TOML lacks, for a setting whose default is another."""
-
-
-class Settings(BaseModel):
-    """Base class of every settings model. It refuses unknown keys; its values cannot change."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        validate_default=True,
-        populate_by_name=True,
-        coerce_numbers_to_str=True,
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_none(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping):
-            return values
-        given = dict(values)
-        for name, info in cls.model_fields.items():
-            key = info.alias or name
-            may_be_none = type(None) in get_args(info.annotation)
-            if may_be_none and info.default is not None and given.get(key) == NONE:
-                given[key] = None
-        return given
-
-
-def _absolute_if_file(value: str) -> str:
-    path = Path(value).expanduser()
-    return str(path.absolute()) if path.is_file() else value
-
-
-NameOrFile = Annotated[str, AfterValidator(_absolute_if_file)]
-"""Type of a setting that is a name, a URL or a file. The path of a file becomes absolute, so that
-the written configuration works from any working directory."""
 
 
 class Reporter(Protocol):

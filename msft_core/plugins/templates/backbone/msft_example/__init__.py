@@ -1,7 +1,7 @@
 """The backbone ``example``: a small convolutional network in three stages, with weights.
 
-The network is ``head(pool(third(second(first(images)))))``. A strategy trains or freezes it stage
-by stage, so each stage alone owns its parameters.
+The network is ``head(pool(third(second(first(images)))))``. A strategy trains or freezes whole
+stages, so two stages must not share a parameter.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ msft_api = "0.3"
 URL = "https://host.invalid/example.pth"
 SHA256 = None
 
-# What a name of PyTorch's has, and what MindSpore's has instead.
+# Parts of PyTorch's parameter names, and what this network has instead.
 RENAMED = {
     ".1.weight": ".1.gamma",
     ".1.bias": ".1.beta",
@@ -46,12 +46,12 @@ class ExampleSettings(Settings):
     weights: NameOrFile = Field("none", description="none, pretrained, a file, or a URL")
     image_size: int = Field(64, ge=16, le=512, description="side of the square input, pixels")
     width: int = Field(16, ge=1, description="channels of the first stage; each next one doubles")
-    dropout: float = Field(0.0, ge=0, lt=1, description="part of the features the head drops")
+    dropout: float = Field(0.0, ge=0, lt=1, description="fraction of inputs that the head drops")
 
 
 @hookimpl
 def list_components() -> list[Component]:
-    """What msft lists. Cheap: anything heavy is imported where it is needed."""
+    """The components of this plugin. Keep it fast: import heavy modules only where needed."""
     summary = "three convolutional stages"
     return [Component("backbone", "example", summary, ExampleSettings, fetch=fetch)]
 
@@ -63,10 +63,10 @@ def fetch(settings: ExampleSettings, context: Context) -> list[Path]:
 
 
 def find_weights(settings: ExampleSettings, context: Context) -> Path | None:
-    """The file of the weights, downloaded where needed; None where none are wanted."""
+    """The file of the weights, downloaded if necessary; None for ``weights=none``."""
     from msft_core.weights import KnownWeights, resolve_weights
 
-    known = {"pretrained": KnownWeights(URL, SHA256, "what the network was trained on")}
+    known = {"pretrained": KnownWeights(URL, SHA256, "trained on many photographs")}
     return resolve_weights(settings.weights, context, known)
 
 
@@ -77,10 +77,10 @@ def build_backbone(
     settings: ExampleSettings,
     context: Context,
 ) -> Backbone | None:
-    """Make the network; msft has set MindSpore's seed, so its weights are the same in each run."""
+    """Make the network. msft has set MindSpore's seed, so every run draws the same weights."""
     if name != "example":
         return None
-    path = find_weights(settings, context)  # first, so that a wrong setting is told at once
+    path = find_weights(settings, context)  # first, so that a wrong setting fails at once
     from msft_core.stages import Head, Pool  # imports MindSpore
 
     width = settings.width
@@ -106,12 +106,12 @@ def _stage(name: str, channels: int, out: int) -> Stage:
 
     convolution = nn.Conv2d(channels, out, 3, stride=2, weight_init="HeNormal")
     cell = nn.SequentialCell([convolution, nn.BatchNorm2d(out), nn.ReLU()])
-    # Parameter names are unique over all stages and the head.
+    # Parameter names must be unique over all stages and the head.
     return Stage(name, prefix_names(cell, name))
 
 
 def _load(path: Path, cells: list[nn.Cell], context: Context) -> None:
-    """Copy every value of the file. The head stays new, unless the file has the same classes."""
+    """Copy the file into the network. The head stays new, unless the file has the same classes."""
     from msft_core.stages import Head
     from msft_core.weights import drop_bookkeeping, keeps_head, load_into, read_checkpoint
 
@@ -127,7 +127,7 @@ def _load(path: Path, cells: list[nn.Cell], context: Context) -> None:
 
 
 def _rename(name: str) -> str:
-    """The network's name of a parameter. The names in a checkpoint of a run stay as they are."""
+    """A parameter's name in the network. Names from a run's own checkpoint stay as they are."""
     for theirs, ours in RENAMED.items():
         name = name.replace(theirs, ours)
     return name

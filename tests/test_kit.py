@@ -851,8 +851,8 @@ def test_a_traceback_ends_at_a_line_of_the_author(pytester: pytest.Pytester) -> 
         "mine.py:26: in on_run_start",
     ]
     assert "E   KeyError: 'line of the table'" in lines
-    assert not [line for line in lines if "msft_core" in line.partition(": in ")[0]]
-    assert not [line for line in lines if "pluggy" in line]
+    assert not [line for line in lines if "msft_core/" in line]
+    assert not [line for line in lines if "pluggy/" in line]
 
 
 # Tracing

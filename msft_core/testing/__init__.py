@@ -91,12 +91,16 @@ class MsftRun:
         """
         import msft_core
         from msft_core.config import merge
+        from msft_core.plugins.loading import names_in_environment
 
         self._runs += 1
         files, objects = split_plugins(plugins)
+        quick = _quick()
+        if "figures" in [*sections.get("without", ()), *names_in_environment("MSFT_WITHOUT")]:
+            del quick["callback"]  # settings of a plugin that is left out are unknown
         try:
             return msft_core.run(
-                merge(_quick(), {"plugins": files}, sections),
+                merge(quick, {"plugins": files}, sections),
                 plugins=objects,
                 out=out or self._folder / f"run-{self._runs}",
                 reporter=self._reporter,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from msft_core import Predictions
-from msft_core.testing import CommandLine, MsftRun
+from msft_core.testing import CommandLine, MsftRun, assert_metric
 from sklearn.metrics import f1_score
 
 from msft_f1 import compute_metrics
@@ -25,6 +25,10 @@ def scikit_learn(labels: Any, predicted: Any) -> dict[str, float]:
         "f1": f1_score(labels, predicted, average="macro", zero_division=0),
         "f1_weighted": f1_score(labels, predicted, average="weighted", zero_division=0),
     }
+
+
+def test_it_keeps_the_contract() -> None:
+    assert_metric("f1")
 
 
 @pytest.mark.parametrize("seed", range(50))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from msft_core import MsftError, Run, hookimpl
-from msft_core.testing import CommandLine, MsftRun
+from msft_core.testing import CommandLine, MsftRun, assert_callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
@@ -76,6 +76,10 @@ def _nothing_stays_open() -> Any:
     yield
     assert msft_tensorboard._writers == {}
     assert threading.active_count() <= before
+
+
+def test_it_keeps_the_contract() -> None:
+    assert_callback("tensorboard")
 
 
 def test_tensorboard_reads_what_metrics_jsonl_has(msft_run: MsftRun) -> None:

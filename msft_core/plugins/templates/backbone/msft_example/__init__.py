@@ -30,7 +30,7 @@ msft_api = "0.3"
 URL = "https://host.invalid/example.pth"
 SHA256 = None
 
-# What a name of PyTorch's has, and what MindSpore's has instead.
+# Parts of PyTorch's parameter names, and what this network has instead.
 RENAMED = {
     ".1.weight": ".1.gamma",
     ".1.bias": ".1.beta",
@@ -63,10 +63,10 @@ def fetch(settings: ExampleSettings, context: Context) -> list[Path]:
 
 
 def find_weights(settings: ExampleSettings, context: Context) -> Path | None:
-    """The file of the weights, downloaded where needed; None where none are wanted."""
+    """The file of the weights, downloaded if necessary; None for ``weights=none``."""
     from msft_core.weights import KnownWeights, resolve_weights
 
-    known = {"pretrained": KnownWeights(URL, SHA256, "what the network was trained on")}
+    known = {"pretrained": KnownWeights(URL, SHA256, "trained on many photographs")}
     return resolve_weights(settings.weights, context, known)
 
 
@@ -80,7 +80,7 @@ def build_backbone(
     """Make the network. msft has set MindSpore's seed, so every run draws the same weights."""
     if name != "example":
         return None
-    path = find_weights(settings, context)  # first, so that a wrong setting is told at once
+    path = find_weights(settings, context)  # first, so that a wrong setting fails at once
     from msft_core.stages import Head, Pool  # imports MindSpore
 
     width = settings.width
@@ -111,7 +111,7 @@ def _stage(name: str, channels: int, out: int) -> Stage:
 
 
 def _load(path: Path, cells: list[nn.Cell], context: Context) -> None:
-    """Copy every value of the file. The head stays new, unless the file has the same classes."""
+    """Copy the file into the network. The head stays new, unless the file has the same classes."""
     from msft_core.stages import Head
     from msft_core.weights import drop_bookkeeping, keeps_head, load_into, read_checkpoint
 
@@ -127,7 +127,7 @@ def _load(path: Path, cells: list[nn.Cell], context: Context) -> None:
 
 
 def _rename(name: str) -> str:
-    """The network's name of a parameter. The names in a checkpoint of a run stay as they are."""
+    """A parameter's name in the network. Names from a run's own checkpoint stay as they are."""
     for theirs, ours in RENAMED.items():
         name = name.replace(theirs, ours)
     return name

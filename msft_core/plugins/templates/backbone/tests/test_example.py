@@ -1,4 +1,4 @@
-"""What the backbone is, that its weights are loaded and trained, and that msft finds it."""
+"""The backbone keeps the contract, loads weights and trains, and msft finds it."""
 
 from __future__ import annotations
 

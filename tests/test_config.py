@@ -195,3 +195,23 @@ def test_there_are_configurations_to_check() -> None:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_shipped_configuration_is_valid(plugins: Plugins, path: Path) -> None:
     configuration.resolve(configuration.read_toml(path), plugins)
+
+
+def test_a_callback_that_is_off_by_default_may_lack_a_setting() -> None:
+    class Off(Settings):
+        enabled: bool = False
+        path: str
+
+    class Plugin:
+        @hookimpl
+        def list_components(self) -> list[Component]:
+            return [Component("callback", "log", "", Off)]
+
+        @hookimpl
+        def on_epoch_end(self) -> None:
+            return None
+
+    plugins = load_plugins(objects=[tiny, Plugin])
+    assert not resolve(plugins).enabled("callback", "log")
+    with pytest.raises(UsageError, match=r"callback\.log\.path must be given"):
+        resolve(plugins, "callback.log.enabled=true")

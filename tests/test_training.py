@@ -332,6 +332,28 @@ def test_the_step_that_dropout_reads_is_in_no_list_of_parameters() -> None:
 
 
 @pytest.mark.parametrize("graph", [False, True])
+def test_parameters_keep_their_names_where_some_join_with_an_adam_of_their_own(
+    graph: bool,
+) -> None:
+    """MindSpore renames all parameters of a Cell in which two have one name."""
+    one = trainer(graph)
+    names = list(one.state.parameters)
+    spec = OptimizerSpec("adam", learning_rate=0.01)
+    chosen: tuple[str, ...] = ()
+    for epoch, joining in enumerate((HEAD, ("second.0.weight",), ("first.0.weight",)), start=1):
+        chosen += joining
+        one.select(Trainable((ParameterGroup(chosen),), spec), 3, 4)
+        before = values(one)
+        train(one, epoch)
+        assert set(chosen) <= changed(one, before)
+        assert [parameter.name for parameter in one.state.parameters.values()] == names
+    assert len(one.state.optimizers) == 3
+    one.select(Trainable((ParameterGroup(HEAD),), spec), 3, 4)
+    train(one, 4)
+    assert len(one.state.optimizers) == 1
+
+
+@pytest.mark.parametrize("graph", [False, True])
 def test_a_parameter_that_joins_late_takes_the_first_steps_of_a_fresh_adam(graph: bool) -> None:
     joining = "second.0.weight"
 

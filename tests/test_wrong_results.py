@@ -558,3 +558,26 @@ def test_nothing_is_left_of_a_private_folder_of_mindspore() -> None:
     folder, mode = done.stdout.split()
     assert mode == "0o700"
     assert not Path(folder).exists()
+
+
+def test_a_metric_that_returns_none_is_named(tmp_path: Path) -> None:
+    class Nothing:
+        @hookimpl
+        def compute_metrics(self) -> None:
+            return None
+
+    with pytest.raises(PluginError, match="'Nothing', hook compute_metrics: returned None"):
+        run(tmp_path / "run", Nothing)
+
+
+def test_gradual_trains_through_all_its_stages_with_adam(tmp_path: Path) -> None:
+    report = run(
+        tmp_path / "run",
+        strategy={"name": "gradual", "at": [2, 3]},
+        training={"epochs": 4, "batch_size": 6},
+    )
+    assert len(report.history) == 4
+    saved = set(ms.load_checkpoint(str(report.folder / "last.ckpt")))
+    made = tiny_backbone()
+    names = {p.name for s in made.stages for p in s.cell.get_parameters()}
+    assert names | {"head.weight", "head.bias"} <= saved

@@ -135,7 +135,7 @@ def _settle(component: Component, values: Any, problems: list[str], plugin: str)
     found: list[str] = []
     settings = _validate(model, values, where, found, component, plugin)
     if settings is None and all(_MISSING in problem for problem in found):
-        if values.get("enabled") is False:
+        if values.get("enabled", model.model_fields["enabled"].default) is False:
             unchecked: Any = model.model_construct
             return cast(Settings, unchecked(enabled=False))
         switch_off = f", or switch it off: --set {where}.enabled=false."

@@ -117,6 +117,8 @@ class LiveRun:
             hook = "compute_metrics"
             results = self._plugins.call_each(hook, self.config.enabled, predictions=predictions)
             for plugin, result in results:
+                if result is None:
+                    raise PluginError(plugin, hook, "returned None, not a mapping")
                 for name, value in result.items():
                     if name in givers:
                         raise PluginError(

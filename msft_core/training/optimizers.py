@@ -13,7 +13,6 @@ from msft_core.types import Trainable
 
 # MindSpore's own names of what an optimizer counts beside a slot for each parameter.
 _BETA_POWERS = ("beta1_power", "beta2_power")
-_STEP = "global_step"
 
 
 def make_optimizers(
@@ -42,12 +41,27 @@ def make_optimizers(
         cohorts = [(_names_of(one) & trainable.names, [one]) for one in old]
         joining = trainable.names.difference(*(names for names, _ in cohorts))
         cohorts = [cohort for cohort in [*cohorts, (joining, [])] if cohort[0]]
-    made = []
+    made: list[Any] = []
     for names, before in cohorts:
         optimizer = _make(trainable, names, parameters, rates)
         _take_over(optimizer, before, step)
+        _tell_apart(optimizer, len(made))
         made.append(optimizer)
     return made
+
+
+def _tell_apart(optimizer: Any, number: int) -> None:
+    """Give counts and rates of a further optimizer names of their own.
+
+    Where two parameters of a Cell have one name, MindSpore 2.10 renames every parameter in it, the
+    network's included, when the Cell is first called.
+    """
+    if number:
+        endings = tuple(f".{name}" for name in _names_of(optimizer))
+        kept = {id(parameter) for parameter in optimizer.parameters}
+        for parameter in optimizer.get_parameters():
+            if id(parameter) not in kept and not parameter.name.endswith(endings):
+                parameter.name = f"optimizer{number}.{parameter.name}"
 
 
 def _names_of(optimizer: Any) -> frozenset[str]:
@@ -83,8 +97,10 @@ def _take_over(optimizer: Any, old: Sequence[Any], step: int) -> None:
     endings = tuple(f".{name}" for name in _names_of(optimizer))
     for one in old:
         for name, value in one.parameters_dict().items():
-            if name in slots and (name in _BETA_POWERS or name.endswith(endings)):
+            if name in slots and name.endswith(endings):
                 slots[name].set_data(value.value())
-    if _STEP in slots:
-        like = slots[_STEP]
-        slots[_STEP].set_data(ms.Tensor(np.full(like.shape, step), like.dtype))
+        for name in _BETA_POWERS:
+            if hasattr(one, name) and hasattr(optimizer, name):
+                getattr(optimizer, name).set_data(getattr(one, name).value())
+    like = optimizer.global_step
+    like.set_data(ms.Tensor(np.full(like.shape, step), like.dtype))

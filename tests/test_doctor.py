@@ -659,7 +659,7 @@ def test_installed_plugins_with_problems_are_told_with_their_package(
     assert "Did you mean 'on_epoch_end'?" in status["misspelt"]["found"]
     assert "(one 1.0)" in status["misspelt"]["found"]
     assert (
-        status["misspelt"]["advice"] == "pip install --upgrade one, or block it: --without misspelt"
+        status["misspelt"]["advice"] == "tell the authors of one, or block it: --without misspelt"
     )
     said = status["dataset sample"]["found"]
     assert "two plugins offer the dataset 'sample', 'sample' and 'taking'" in said

@@ -142,7 +142,9 @@ def test_an_image_that_changes_during_the_run_is_refused_by_name(
 
 def test_an_image_that_vanishes_during_the_run_is_named(tmp_path: Path) -> None:
     plugin = Photographs(tmp_path / "data", lambda path: path.unlink())
-    with pytest.raises(DataError, match=f"image {plugin.splits.train.ids[3]} cannot be read any"):
+    with pytest.raises(
+        DataError, match=f"image {plugin.splits.train.ids[3]} can no longer be read"
+    ):
         run(tmp_path / "run", plugin)
 
 
@@ -480,7 +482,7 @@ def test_a_wrong_class_count_is_found_before_the_run_begins(tmp_path: Path) -> N
             return tiny.build_backbone(name, 7, settings)
 
     for strategy in ("freeze", "finetune"):
-        with pytest.raises(PluginError, match=r"with num_classes = 2 its logits must be"):
+        with pytest.raises(PluginError, match=r"with num_classes = 2 they must be"):
             run(tmp_path / "run", Wrong, strategy=strategy)
         assert not (tmp_path / "run").exists()
 

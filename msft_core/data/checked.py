@@ -72,7 +72,7 @@ class CheckedTable:
             data = read_image(self.table, self.indices[index], self.plugin)
         except (OSError, ImageError) as error:
             reason = getattr(error, "strerror", None) or first_line(error)
-            raise DataError(f"image {name} cannot be read any more: {reason}.") from error
+            raise DataError(f"image {name} can no longer be read: {reason}.") from error
         if content_digest(data) != self.digests[index]:
             raise DataError(
                 f"image {name} has changed since this run checked it. Start the run again, and "

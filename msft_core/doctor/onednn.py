@@ -61,8 +61,7 @@ def check_convolution(probed: Mapping[str, Any], run_probe: probe.Prober) -> Ite
             name,
             "problem" if measured.is_slow else "note",
             found + set_to,
-            f"unset {VARIABLE}: without it a convolution makes {unset.convolution:.3g} GFLOP/s "
-            "here",
+            f"unset {VARIABLE}: without it a convolution reaches {unset.convolution:.3g} GFLOP/s",
             value,
         )
     elif measured.is_slow or "failed" in probed:

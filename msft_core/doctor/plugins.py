@@ -81,7 +81,7 @@ def _what_helps(info: PluginInfo) -> str:
     # Of two installed plugins with one name, the second has its entry point in its name.
     if " " in info.name:
         return f"uninstall one of the two: pip uninstall {package}"
-    without = f"leave it out: --without {info.name}"
+    without = f"block it: --without {info.name}"
     if info.problem.endswith("pip install --upgrade msft"):
         return f"do that, or {without}"
     if isinstance(info.error, ModuleNotFoundError) and info.error.name:

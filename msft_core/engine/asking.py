@@ -62,7 +62,9 @@ class Asker:
                 except MsftError as error:
                     if not optional:
                         raise
-                    self._reporter.warning(f"{error} MindSpore computes the frozen stages instead.")
+                    self._reporter.warning(
+                        f"{str(error).rstrip('.')}. MindSpore computes the frozen stages instead."
+                    )
                     continue
                 if result is not None:
                     return Engine(result, plugin, optional)

@@ -88,7 +88,7 @@ class Feed:
             except CannotStore as reason:
                 self._go_on_without(str(reason))
             except EngineFailed as reason:
-                self._reporter.warning(f"{reason}. MindSpore computes the frozen stages instead.")
+                self._reporter.warning(f"{reason} MindSpore computes the frozen stages instead.")
                 self._ask_extractor = None
                 self.close()
                 self.refresh()

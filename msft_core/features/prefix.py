@@ -125,7 +125,7 @@ class FrozenPrefix:
             return self._compute_in(self._engine, images)[:count]
         except MsftError as error:
             if self._engine.optional:
-                raise EngineFailed(str(error)) from error
+                raise EngineFailed(f"{str(error).rstrip('.')}.") from error
             raise
 
     def _compute_in(self, engine: Engine, images: Array) -> Array:

@@ -266,7 +266,7 @@ class Trainer:
             raise PluginError(
                 self.plugin,
                 "build_backbone",
-                f"the network gives {logits.shape} for {count} images; with num_classes = "
-                f"{self._num_classes} its logits must be {(count, self._num_classes)}",
+                f"the network returned logits {logits.shape} for {count} images; with num_classes "
+                f"= {self._num_classes} they must be {(count, self._num_classes)}",
             )
         return logits

@@ -90,7 +90,7 @@ def build_feature_extractor(
         if compiled is None:  # not earlier: if all features are stored, a run never needs it
             with tempfile.TemporaryDirectory(prefix="msft-") as folder:
                 path = Path(folder) / "prefix.onnx"
-                _export(prefix, example, path)
+                _export(prefix, example, path, asked=settings.enabled is True)
                 compiled = core.compile_model(path, "CPU", options)
         return compiled(images)[0]
 
@@ -136,7 +136,7 @@ def _heed_onednn_cap(settings: OpenVinoSettings, context: Context) -> None:
     )
 
 
-def _export(prefix: nn.Cell, example: NDArray[Any], path: Path) -> None:
+def _export(prefix: nn.Cell, example: NDArray[Any], path: Path, *, asked: bool) -> None:
     import mindspore as ms
 
     prefix.set_train(False)
@@ -144,9 +144,10 @@ def _export(prefix: nn.Cell, example: NDArray[Any], path: Path) -> None:
         ms.onnx.export(prefix, ms.Tensor(example), file_name=str(path))
     # MindSpore's graph compiler may raise any exception for a network's code.
     except Exception as error:
+        advice = f" Choose another extractor than {NAME}, or none." if asked else ""
         raise UsageError(
             f"extractor {NAME}: {_refusal(error)}, so this backbone's frozen stages cannot run in "
-            f"OpenVINO. Remove --set extractor.{NAME}.enabled=true."
+            f"OpenVINO.{advice}"
         ) from error
 
 

@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +15,7 @@ from msft_core.config import RunConfig
 from msft_core.engine.asking import Asker, Strategy
 from msft_core.errors import DataError, MsftError, first_line
 from msft_core.plugins.loading import load_plugins
-from msft_core.runs.folder import RunFolder
+from msft_core.runs.folder import RunFolder, default_folder
 from msft_core.system.cache_folder import cache_dir
 from msft_core.system.console import console_reporter
 from msft_core.system.interrupts import Interrupts
@@ -95,7 +94,10 @@ def _run(
         asker = Asker(loaded, settled, reporter)
 
         # 5: the run folder, under a temporary name until the run begins.
-        folder = RunFolder(Path(out) if out else _default_folder(settled), numbered=not out)
+        folder = RunFolder(
+            Path(out) if out else default_folder(settled.dataset.name, settled.strategy.name),
+            numbered=not out,
+        )
         if_refused.callback(folder.discard)
 
         # 6: the device; MindSpore is imported here and no earlier.
@@ -287,11 +289,6 @@ def _raw(config: Mapping[str, Any] | RunConfig | str | Path) -> dict[str, Any]:
     if isinstance(config, (str, Path)):
         return configuration.read_toml(Path(config))
     return dict(config)
-
-
-def _default_folder(config: RunConfig) -> Path:
-    started = datetime.now().strftime("%Y%m%d-%H%M%S")
-    return Path("runs", f"{started}-{config.dataset.name}-{config.strategy.name}")
 
 
 def _checked(

@@ -6,6 +6,7 @@ import errno
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,12 @@ class RunFolder:
     def write_lines(self, name: str, values: Iterable[Mapping[str, Any]]) -> None:
         """Write a file of one JSON value a line."""
         write_json_lines(self.path / name, values)
+
+
+def default_folder(dataset: str, strategy: str) -> Path:
+    """Where a run goes without ``--out``: a folder in ``runs/`` named by the time and its parts."""
+    started = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path("runs", f"{started}-{dataset}-{strategy}")
 
 
 def _is_empty(folder: Path, but: Path | None = None) -> bool:

@@ -2,6 +2,8 @@
 
 While MindSpore runs an operator, its own handler of SIGINT sends SIGTERM to the process, and that
 would kill it. So msft catches SIGTERM too, and treats both signals alike.
+
+What a run does then is in ``engine/run.py``; what is printed, in ``cli/errors.py``.
 """
 
 from __future__ import annotations

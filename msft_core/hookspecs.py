@@ -225,7 +225,7 @@ def on_epoch_end(epoch: int, run: Run) -> None:
 def on_run_end(run: Run, report: RunReport, error: BaseException | None) -> None:
     """Act at the end of a run, also after an error or an interruption.
 
-    Called: in every plugin, if the run has begun, even if another plugin's ``on_run_start`` ended it
+    Called: in every plugin, if the run has begun, even if another plugin's ``on_run_start`` failed
     before this plugin's was called. An exception stops neither the other plugins nor the report of
     the error that ended the run. The network holds the values of the best checkpoint, if there is
     one, also after an error or Ctrl-C; else the current values. A Ctrl-C during these calls ends

@@ -30,6 +30,7 @@ MODULES = {
     "images": "Tables of encoded images. Imports NumPy and Pillow.",
     "folders": "Class folders on disk. Imports NumPy and Pillow.",
     "downloads": "Downloads with a cache and a hash check.",
+    "files": "Files that are written whole or not at all.",
     "weights": "Checkpoints. Imports NumPy.",
     "stages": "Parts of a backbone. Imports MindSpore.",
     "testing": "The test kit, see [Testing a plugin](testing.md). Imports pytest.",
@@ -42,6 +43,7 @@ NAMES = {
     "folders": """read_splits scan_class_folders sub_folders find_folder find_split_roots
         require_folder TRAIN_NAMES VAL_NAMES TEST_NAMES""",
     "downloads": "fetch cached_path",
+    "files": "write_atomically write_text write_json write_json_lines json_text",
     "weights": """KnownWeights resolve_weights Checkpoint read_checkpoint drop_bookkeeping load_into
         keeps_head draw_head BOOKKEEPING_NAMES BOOKKEEPING_PREFIXES""",
     "stages": "Head Pool Dropout Chain learned_names prefix_names MOVING_STATISTICS",

@@ -140,9 +140,11 @@ def build_feature_extractor(
     """Run the frozen prefix of a backbone on another engine.
 
     Called: whenever the frozen stages change, in each plugin that has an enabled extractor
-    component or no extractor component. The first result that is not None wins. If all results
-    are None, MindSpore computes the prefix. Must be fast: do slow work in the first call of the
-    extractor's ``compute``. If all features are in the cache, msft never calls ``compute``.
+    component or no extractor component. An extractor whose setting ``enabled`` is ``"auto"`` takes
+    part on a CPU, if the run needs at least 100 features and no other extractor is enabled by name.
+    The first result that is not None wins. If all results are None, MindSpore computes the prefix.
+    Must be fast: do slow work in the first call of the extractor's ``compute``. If all features are
+    in the cache, msft never calls ``compute``.
 
     Args:
         prefix: the frozen stages as one Cell in evaluation mode, from one tensor to one tensor.
@@ -153,7 +155,8 @@ def build_feature_extractor(
         context: seed, cache folder, reporter.
 
     Returns: the extractor, or None. msft compares the extractor's first batch with MindSpore's
-    output, and refuses an extractor that exceeds its own tolerance.
+    output, and refuses an extractor that exceeds its own tolerance. In place of an ``"auto"``
+    extractor that fails or is refused, MindSpore computes, after one warning.
 
     Raises: ``UsageError`` with a message for the user. The message of any other exception names
     this plugin.
@@ -222,9 +225,11 @@ def on_epoch_end(epoch: int, run: Run) -> None:
 def on_run_end(run: Run, report: RunReport, error: BaseException | None) -> None:
     """Act at the end of a run, also after an error or an interruption.
 
-    Called: in every plugin, if ``on_run_start`` was called. An exception stops neither the other
-    plugins nor the report of the error that ended the run. The network holds the values of the
-    best checkpoint, if there is one. After Ctrl-C it holds the current values, to end quickly.
+    Called: in every plugin, if the run has begun, even if another plugin's ``on_run_start`` failed
+    before this plugin's was called. An exception stops neither the other plugins nor the report of
+    the error that ended the run. The network holds the values of the best checkpoint, if there is
+    one, also after an error or Ctrl-C; else the current values. A Ctrl-C during these calls ends
+    the function that it meets; msft calls the other plugins. A second one ends the calls.
 
     Args:
         run: see ``msft_core.types.Run``.

@@ -309,7 +309,7 @@ class EpochRecord:
         train: ``{"loss": ...}``.
         val: metrics of the validation images; empty if the epoch was not evaluated.
         learning_rate: at the last step of the epoch.
-        seconds: training time of the epoch, without evaluation.
+        seconds: time of the epoch, with the features that it computed, without evaluation.
         step_ms: mean time of a training step, milliseconds.
         extra: figures that plugins added with ``run.record``.
     """

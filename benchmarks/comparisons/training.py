@@ -7,20 +7,21 @@ from benchmarks.outcome import Entry, Measurement, Outcome, Target, alternate, t
 from benchmarks.plan import Plan
 from benchmarks.runs import ColdAndWarm, sets
 
+MINDSPORE = ("extractor.openvino.enabled=false",)
 ONE_VIEW = ("training.views=1",)
 OPENVINO = ("extractor.openvino.enabled=true",)
 BFLOAT16 = (*OPENVINO, "extractor.openvino.precision=bfloat16")
 FROM_LAYER4 = ("strategy.from=layer4",)
 
 FREEZE = {
-    "msft, 1 view": ONE_VIEW,
-    "msft, default views": (),
+    "msft, 1 view": (*ONE_VIEW, *MINDSPORE),
+    "msft, default views": MINDSPORE,
     "msft, 1 view, openvino float32": (*ONE_VIEW, *OPENVINO),
     "msft, 1 view, openvino bfloat16": (*ONE_VIEW, *BFLOAT16),
     "msft, default views, openvino bfloat16": BFLOAT16,
 }
 PARTIAL = {
-    "msft, 1 view": (*FROM_LAYER4, *ONE_VIEW),
+    "msft, 1 view": (*FROM_LAYER4, *ONE_VIEW, *MINDSPORE),
     "msft, 1 view, openvino bfloat16": (*FROM_LAYER4, *ONE_VIEW, *BFLOAT16),
 }
 """What is measured, with its settings."""

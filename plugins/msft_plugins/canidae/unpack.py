@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path, PureWindowsPath
 
 from msft_core import DataError
+from msft_core.files import follow_umask
 
 # The real zip file holds 300 photographs, 12 MB.
 MAX_FILES = 20_000
@@ -29,6 +30,7 @@ def unpack(archive: Path, folder: Path) -> None:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=folder.parent))
+    follow_umask(beside)
     try:
         _extract(archive, beside)
         (beside / _MARKER).write_text(json.dumps(_measure(beside)), encoding="utf-8")

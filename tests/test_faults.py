@@ -281,7 +281,7 @@ def test_a_package_at_fault_is_named_and_nothing_else_is_harmed(
     # A run that needs it ends with the package and the hook in a line.
     witness = Witness()
     with pytest.raises(MsftError, match=fault.says) as caught:
-        msft_run([witness], **{"training": {"epochs": 2, "batch_size": 6}, **fault.using})
+        msft_run([witness], **{"training": {"epochs": 2, "batch_size": 8}, **fault.using})
     assert len(str(caught.value).splitlines()) == 1
     report = caught.value.report
     if fault.at == "refused":

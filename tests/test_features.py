@@ -50,7 +50,7 @@ class Outcome:
             "dataset": "tiny",
             "backbone": "tiny",
             "strategy": {"name": "freeze", "learning_rate": 0.01},
-            "training": {"epochs": 3, "batch_size": 6, "views": 2},
+            "training": {"epochs": 3, "batch_size": 8, "views": 2},
             "callback": {"figures": {"enabled": False}},
         }
         reporter = RecordingReporter()

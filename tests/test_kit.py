@@ -862,7 +862,7 @@ def test_every_hook_call_is_printed_indented_with_arguments_result_and_time(
     msft_cli: CommandLine, tmp_path: Path
 ) -> None:
     arguments = ("run", "--plugin", "msft_core.testing.tiny", "--dataset", "tiny", "--backbone")
-    arguments += ("tiny", "--epochs", "1", "--batch-size", "6", "--without", "figures")
+    arguments += ("tiny", "--epochs", "1", "--batch-size", "8", "--without", "figures")
     flag = msft_cli(*arguments, "--trace", "--out", "a", env={"MSFT_TRACE": "0"})
     variable = msft_cli(*arguments, "--out", "b", env={"MSFT_TRACE": "1"})
     both = msft_cli(*arguments, "--trace", "--out", "c", env={"MSFT_TRACE": "1"})

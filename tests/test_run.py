@@ -21,7 +21,7 @@ def config(**sections: Any) -> dict[str, Any]:
         "dataset": "tiny",
         "backbone": "tiny",
         "strategy": {"name": "finetune", "learning_rate": 0.05},
-        "training": {"epochs": 2, "batch_size": 6},
+        "training": {"epochs": 2, "batch_size": 6},  # of 16 images, so one batch is smaller
         "callback": {"figures": {"enabled": False}},
     }
     for name, section in sections.items():

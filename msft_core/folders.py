@@ -132,8 +132,8 @@ def read_splits(
 
 
 def _note_of_test(root: Path) -> list[str]:
-    test = find_folder(root, TEST_NAMES)
-    return [f"{test.name}/ is left alone: no run uses its images"] if test else []
+    found = [path.name for path in sub_folders(root) if path.name.lower() in TEST_NAMES]
+    return [f"{name}/ is left alone: no run uses its images" for name in found]
 
 
 def _train_folder(root: Path) -> Path | None:

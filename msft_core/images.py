@@ -11,6 +11,7 @@ import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -307,6 +308,15 @@ def sniff(data: bytes) -> str:
         elif any(brand in brands for brand in _HEIC) and _reads_heic():
             return "HEIF"
     raise ImageError(_what_instead(data))
+
+
+def decoders() -> str:
+    """What decides which formats can be read, besides Pillow's version."""
+    try:
+        heic = version("pillow-heif")
+    except PackageNotFoundError:
+        heic = "none"
+    return f"avif-{'yes' if READS_AVIF else 'no'}-heif-{heic}"
 
 
 @functools.cache

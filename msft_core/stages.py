@@ -6,6 +6,7 @@ cell in a file. Nothing here depends on training.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import mindspore
@@ -70,7 +71,8 @@ class Dropout(nn.Cell):
         """
         self._counts_calls = clock is None
         if clock is None:
-            clock = Parameter(Tensor(0, dtype.int32), name="calls", requires_grad=False)
+            name = f"calls{next(_COUNTER)}"
+            clock = Parameter(Tensor(0, dtype.int32), name=name, requires_grad=False)
         # Not registered as a parameter of the network: it is in no checkpoint and no list of names.
         object.__setattr__(self, "_clock", clock)
         self._key = _as_int32(_mixed(_mixed(seed & 0xFFFFFFFF) + layer))
@@ -95,6 +97,9 @@ class Dropout(nn.Cell):
         x = x * self._factors[1]
         return ops.bitwise_xor(x, ops.bitwise_and(ops.bitwise_right_shift(x, 16), 0xFFFF))
 
+
+_COUNTER = itertools.count()
+"""Tells cells that count their own calls apart: a graph takes no two parameters of one name."""
 
 _FACTORS = (0x7FEB352D, 0x846CA68B)
 

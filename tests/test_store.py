@@ -258,6 +258,39 @@ def test_small_segments_become_one_when_the_space_is_opened(folder: Path) -> Non
         assert np.array_equal(each.read(KEYS), rows(range(10)))
 
 
+def test_merging_takes_time_in_proportion_to_what_is_stored(folder: Path) -> None:
+    space = reopened(folder, segmentation=Segmentation(merged=1000))
+    for start in range(0, 8000, 1000):
+        with space.writer() as writer:
+            keys = [key(number) for number in range(start, start + 1000)]
+            writer.add(keys, np.zeros((1000, 4), np.float32))
+    began = time.process_time()
+    reopened(folder)
+    assert time.process_time() - began < 2  # one look at each key for each key took minutes
+    assert len(segments(folder)) == 1
+
+
+def test_segments_that_another_process_merges_are_found_again(folder: Path) -> None:
+    """A few files are open at a time: the others are gone by their old names."""
+    space = reopened(folder, segmentation=Segmentation(open_files=2, merged=1000))
+    for number in range(10):
+        add(space, [number])
+    assert space.missing(KEYS) == []
+    reopened(folder)  # merges
+    with pytest.raises(KeyError, match="not there any more"):
+        space.read(KEYS)
+    assert space.missing(KEYS) == []
+    assert np.array_equal(space.read(KEYS), rows(range(10)))
+
+
+def test_all_that_is_stored_needs_no_room(folder: Path) -> None:
+    add(reopened(folder), range(10))
+    store = FeatureStore(folder, limit=1)
+    space = store.open({"a": 1})
+    assert space.missing(KEYS) == []
+    assert store.refusal(0) == ""
+
+
 def test_merging_keeps_the_newest_of_a_row_and_leaves_out_what_is_damaged(folder: Path) -> None:
     space = reopened(folder)
     for number in range(9):

@@ -533,3 +533,45 @@ def test_msft_run_of_a_folder_tells_the_engine(msft: Msft, tmp_path: Path) -> No
     assert "Frozen stages first to pool: computed once, by MindSpore" in result.stdout
     environment = json.loads((msft.cwd / "out" / "environment.json").read_text())
     assert environment["features"] == "MindSpore"
+
+
+def test_what_a_killed_run_left_in_a_mounted_folder_hinders_no_other(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    RunFolder(out).write_text("config.toml", "")  # killed before it began
+    assert run(out).status == "completed"
+
+
+def test_several_test_folders_are_left_alone(tmp_path: Path) -> None:
+    for name in ("train", "val", "test", "Testing"):
+        write_classes(tmp_path / name, {"a": 2, "b": 2})
+    notes = read_splits(tmp_path).notes
+    assert notes == (
+        "Testing/ is left alone: no run uses its images",
+        "test/ is left alone: no run uses its images",
+    )
+
+
+class Nested(BaseModel):
+    limit: int | None = None
+    name: str | None = None
+
+
+class HasNested(Settings):
+    inner: Nested = Nested()
+
+
+def test_none_in_a_nested_model_is_left_out_of_the_written_configuration() -> None:
+    class Plugin:
+        @hookimpl
+        def list_components(self) -> Iterable[Component]:
+            return [Component("callback", "nested", "", HasNested)]
+
+        @hookimpl
+        def on_epoch_end(self) -> None:
+            return None
+
+    plugins = load_plugins(objects=[tiny, Plugin])
+    one = configuration.resolve(config(), plugins)
+    again = configuration.resolve(tomlkit.parse(one.to_toml()).unwrap(), plugins)
+    assert again.settings("callback", "nested").inner == Nested()

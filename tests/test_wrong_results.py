@@ -583,3 +583,144 @@ def test_gradual_trains_through_all_its_stages_with_adam(tmp_path: Path) -> None
     made = tiny_backbone()
     names = {p.name for s in made.stages for p in s.cell.get_parameters()}
     assert names | {"head.weight", "head.bias"} <= saved
+
+
+def test_a_table_of_a_class_of_its_own_is_read_however_its_files_look(tmp_path: Path) -> None:
+    """A subclass of FileTable may crop or decrypt: what its files hold is not what it gives."""
+    from msft_core.data.checking import check_splits
+
+    plain = photographs(tmp_path / "data")
+
+    class Shifted(FileTable):
+        def read(self, index: int) -> bytes:
+            return super().read((index + 1) % len(self.ids))
+
+    old: Any = plain.train
+    shifted = Shifted(old.ids, old.labels, old.paths)
+    for path in (*old.paths, *plain.val.paths):  # type: ignore[attr-defined]
+        os.utime(path, (1, 1))
+
+    def digests(train: Any) -> tuple[str, ...]:
+        splits = DatasetSplits(tiny.CLASSES, train, plain.val)
+        reporter, memory = RecordingReporter(), tmp_path / "memory"
+        found = check_splits(splits, plugin="m", workers=1, reporter=reporter, memory=memory)
+        return found.digests["train"]
+
+    first = digests(old)
+    assert digests(shifted) == (*first[1:], first[0])
+    assert digests(old) == first
+
+
+def test_predictions_of_the_end_are_of_the_weights_that_best_ckpt_holds(tmp_path: Path) -> None:
+    """A callback may keep other weights than the network has: an average of them, say."""
+    seen: dict[str, Any] = {}
+
+    class Keeps:
+        @hookimpl(trylast=True)
+        def on_epoch_end(self, epoch: int, run: Run) -> None:
+            run.evaluate("val")
+            if epoch == 1:
+                seen["kept"] = run.save_checkpoint(run.folder / "kept.ckpt")
+                seen["then"] = run.predictions("val").probabilities.copy()
+            else:
+                run.set_best(seen["kept"], epoch, 1.0, "accuracy")
+
+        @hookimpl
+        def on_run_end(self, run: Run) -> None:
+            seen["now"] = run.predictions("val").probabilities.copy()
+
+    run(
+        tmp_path / "run",
+        Keeps,
+        strategy={"name": "finetune", "learning_rate": 0.05},
+        training={"epochs": 3, "batch_size": 8},
+        callback={"figures": {"enabled": False}, "best_checkpoint": {"enabled": False}},
+    )
+    np.testing.assert_allclose(seen["now"], seen["then"], atol=1e-6)
+
+
+def test_after_ctrl_c_in_an_epoch_nothing_of_the_epoch_before_is_shown(tmp_path: Path) -> None:
+    seen: dict[str, Any] = {}
+
+    class Interrupts:
+        @hookimpl
+        def on_epoch_end(self, epoch: int, run: Run) -> None:
+            seen["then"] = run.predictions("val").probabilities.copy()
+            live: Any = run
+            steps = live.trainer.train_epoch
+
+            def interrupted(pipeline: Any, number: int, between: Any) -> Any:
+                def raising() -> None:
+                    raise KeyboardInterrupt
+
+                return steps(pipeline, number, raising)
+
+            live.trainer.train_epoch = interrupted
+
+        @hookimpl
+        def on_run_end(self, run: Run) -> None:
+            seen["now"] = run.predictions("val").probabilities.copy()
+
+    with pytest.raises(KeyboardInterrupt):
+        run(
+            tmp_path / "run",
+            Interrupts,
+            strategy={"name": "finetune", "learning_rate": 0.05},
+            training={"epochs": 3, "batch_size": 8},
+            callback={"figures": {"enabled": False}, "best_checkpoint": {"enabled": False}},
+        )
+    assert not np.array_equal(seen["now"], seen["then"])
+
+
+def test_augmented_images_at_the_end_are_those_of_the_best_epochs_predictions(
+    tmp_path: Path,
+) -> None:
+    seen: dict[str, Any] = {}
+
+    class Looks:
+        @hookimpl
+        def on_epoch_end(self, epoch: int, run: Run) -> None:
+            run.evaluate("val")
+            seen[f"shown {epoch}"] = run.read_images("val", run.splits.val.ids).pixels
+
+        @hookimpl
+        def on_run_end(self, run: Run, report: RunReport) -> None:
+            assert report.best is not None
+            seen["best"] = report.best.epoch
+            run.predictions("val")
+            seen["end"] = run.read_images("val", run.splits.val.ids).pixels
+
+    run(
+        tmp_path / "run",
+        Looks,
+        data={"augment_validation": True, "crop_scale": [0.3, 0.4]},
+        training={"epochs": 3, "batch_size": 8},
+        callback={
+            "figures": {"enabled": False},
+            "best_checkpoint": {"keep_on_tie": "first", "min_improvement": 1.0},
+        },
+    )
+    assert seen["best"] == 1
+    np.testing.assert_array_equal(seen["end"], seen["shown 1"])
+    assert not np.array_equal(seen["shown 1"], seen["shown 3"])
+
+
+def test_patience_counts_the_callbacks_own_evaluations_only(tmp_path: Path) -> None:
+    """Another callback may evaluate after each epoch."""
+    values = [(0.9, 0.5)] * 9
+    assert Scripted(tmp_path, values, interval=3, patience=2).play()[1] == 7
+
+
+def test_an_image_that_changes_is_named_by_mindspores_pipeline_too(tmp_path: Path) -> None:
+    plugin = Photographs(tmp_path / "data", lambda path: path.write_bytes(tiny.picture(1, 999)))
+    with pytest.raises(DataError, match=f"image {plugin.splits.train.ids[3]} has changed"):
+        run(tmp_path / "run", plugin, data={"pipeline": "mindspore"})
+
+
+def test_two_dropout_cells_alone_compile_in_one_network() -> None:
+    from msft_core.stages import Chain, Dropout
+
+    network = Chain([Dropout(p=0.5), Dropout(p=0.5)])
+    network.set_train(True)
+    ones = ms.Tensor(np.ones((4, 100), np.float32))
+    assert ms.jit(network.construct)(ones).shape == (4, 100)

@@ -115,7 +115,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Settings):
         return _dump(value)
     if isinstance(value, BaseModel):
-        return _plain(dict(value))
+        fields = type(value).model_fields
+        given = {name: getattr(value, name, None) for name in fields}
+        kept = {n: v for n, v in given.items() if v is not None or fields[n].default is not None}
+        return {fields[name].alias or name: _plain(item) for name, item in kept.items()}
     if isinstance(value, Path):
         return str(value.expanduser().absolute())
     if value is None:

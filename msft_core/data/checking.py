@@ -144,8 +144,8 @@ def check_images(
     """
     memory = memory or CheckMemory(None)
     paths: Sequence[str] | None = getattr(table, "paths", None)
-    # Whatever else has paths may read something else than these files.
-    files = table.paths if isinstance(table, FileTable) else None
+    # A table of another class, a subclass too, may read something else than these files.
+    files = table.paths if type(table) is FileTable else None
 
     def examine(index: int) -> tuple[str, str]:
         """The digest, or the reason why the image is skipped. The other one is empty."""

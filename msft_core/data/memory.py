@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from msft_core.files import hash_of, write_atomically
+from msft_core.images import decoders
 
 DIGEST_BYTES = 16
 
@@ -84,8 +85,8 @@ class CheckMemory:
 
     @property
     def _decoded_path(self) -> Path | None:
-        # Another release may decode more, or less.
-        name = f"msft-{version('msft')}-pillow-{version('pillow')}.digests"
+        # Another release, or another set of decoders, may decode more, or less.
+        name = f"msft-{version('msft')}-pillow-{version('pillow')}-{decoders()}.digests"
         return self._folder / name if self._folder else None
 
     @property

@@ -26,6 +26,7 @@ class MindSporePipeline:
 
     def __init__(self, table: ImageTable, recipe: Recipe) -> None:
         self.table, self.recipe = table, recipe
+        self._failed: list[Exception] = []
 
     def steps(self) -> int:
         """See ``Pipeline``."""
@@ -34,10 +35,13 @@ class MindSporePipeline:
     def epoch(self, number: int) -> Iterator[Batch]:
         """See ``Pipeline``."""
         dataset = self.dataset(number)
-        for pixels, labels, indices in dataset.create_tuple_iterator(
-            num_epochs=1, output_numpy=True
-        ):
-            yield Batch(pixels, labels, indices)
+        iterator = dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)
+        try:
+            for pixels, labels, indices in iterator:
+                yield Batch(pixels, labels, indices)
+        except RuntimeError as error:
+            # MindSpore says only that some Python code raised.
+            raise self._failed[0] if self._failed else error from None
 
     def dataset(self, number: int) -> Any:
         """A ``mindspore.dataset`` of images, labels and indices for one epoch."""
@@ -50,7 +54,7 @@ class MindSporePipeline:
         ds.config.set_seed(number_from(recipe.seed, "mindspore", number) % 2**32)
         order = order_of(len(self.table.labels), recipe, number)
         dataset = ds.GeneratorDataset(
-            _Encoded(self.table, order),
+            _Encoded(self.table, order, self._failed),
             ["image", "label", "index"],
             shuffle=False,
             python_multiprocessing=False,
@@ -108,15 +112,19 @@ class MindSporePipeline:
 class _Encoded:
     """The source for ``GeneratorDataset``: encoded images in a fixed order."""
 
-    def __init__(self, table: ImageTable, order: Array) -> None:
-        self.table, self.order = table, order
+    def __init__(self, table: ImageTable, order: Array, failed: list[Exception]) -> None:
+        self.table, self.order, self.failed = table, order, failed
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __getitem__(self, position: int) -> tuple[Array, Array, Array]:
         index = int(self.order[position])
-        data = np.frombuffer(plain(self.table.read(index)), np.uint8)
+        try:
+            data = np.frombuffer(plain(self.table.read(index)), np.uint8)
+        except Exception as error:
+            self.failed.append(error)
+            raise
         return data, np.asarray(self.table.labels[index], np.int32), np.asarray(index, np.int64)
 
 

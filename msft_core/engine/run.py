@@ -254,6 +254,7 @@ def _one_epoch(epoch: int, run: LiveRun, interrupts: Interrupts) -> None:
             advance(1)
             interrupts.check()
 
+        run.forget()  # from the first step on the weights are others
         result = run.trainer.train_epoch(train, epoch, after_step)
     ended = time.perf_counter()
     run.begin_epoch_end(

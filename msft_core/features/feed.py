@@ -132,6 +132,28 @@ class Feed:
         return keys
 
     def _open_cache(self, stages: int, digest: str) -> None:
+        wanted, why = self._views, ""
+        while self._cache is None:
+            try:
+                self._cache = self._make_cache(stages, digest)
+            except NoRoom as reason:
+                if self._views == 1:
+                    self._go_on_without(str(reason))
+                    return
+                why = str(reason)
+                self._set_views(self._views - 1)
+            except CannotStore as reason:
+                self._go_on_without(str(reason))
+                return
+        name, engine = self._cache.name, self._cache.engine
+        self._reporter.info(f"Frozen stages {name}: computed once, by {engine}")
+        if self._views < wanted:
+            self._reporter.warning(
+                f"{wanted} views of each training image do not fit into the cache: {why}. The run "
+                f"stores {self._views}."
+            )
+
+    def _make_cache(self, stages: int, digest: str) -> FeatureCache:
         backbone, train = self._trainer.backbone, self._keys[Use.TRAINING]
         chain = self._trainer.prefix(stages)
         names = [stage.name for stage in backbone.stages[:stages]]
@@ -148,41 +170,21 @@ class Feed:
             ask_extractor=self._ask_extractor,
             say=self._reporter.info,
         )
-        description = {
-            **self._description,
-            "stages": names,
-            "parameters": digest,
-            "code": code_digest(chain),
-            "preprocessing": asdict(backbone.preprocessing),
-        }
-        wanted = self._views
-        while True:
-            try:
-                self._cache = FeatureCache(
-                    prefix,
-                    description=description,
-                    store=self._store,
-                    keys=self._all_keys(),
-                    example=replace(example, inputs=prefix.of_example),
-                    example_keys=[keys[index] for index in few],
-                    reporter=self._reporter,
-                )
-                break
-            except NoRoom as reason:
-                if self._views == 1:
-                    self._go_on_without(str(reason))
-                    return
-                why = str(reason)
-                self._set_views(self._views - 1)
-            except CannotStore as reason:
-                self._go_on_without(str(reason))
-                return
-        self._reporter.info(f"Frozen stages {prefix.name}: computed once, by {prefix.engine}")
-        if self._views < wanted:
-            self._reporter.warning(
-                f"{wanted} views of each training image do not fit into the cache: {why}. The run "
-                f"stores {self._views}."
-            )
+        return FeatureCache(
+            prefix,
+            description={
+                **self._description,
+                "stages": names,
+                "parameters": digest,
+                "code": code_digest(chain),
+                "preprocessing": asdict(backbone.preprocessing),
+            },
+            store=self._store,
+            keys=self._all_keys(),
+            example=replace(example, inputs=prefix.of_example),
+            example_keys=[keys[index] for index in few],
+            reporter=self._reporter,
+        )
 
     def _set_views(self, views: int) -> None:
         self._views = views

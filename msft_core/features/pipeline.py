@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from msft_core.data.pipeline import Batch
-from msft_core.features.cache import FeatureCache
+from msft_core.errors import MsftError
+from msft_core.features.cache import CannotStore, FeatureCache
 from msft_core.features.keys import ViewKeys
+from msft_core.features.prefix import EngineFailed
+from msft_core.types import Array
+
+_ATTEMPTS = 5
+"""How often features that vanish are computed again, for one batch."""
 
 
 class FeaturePipeline:
@@ -40,11 +46,20 @@ class FeaturePipeline:
         """See ``Pipeline``. Call ``prepare`` first."""
         images, keys = self._keys.images, self._keys.of_epoch(number)
         for indices in images.portions(number):
-            wanted = [keys[index] for index in indices]
-            try:
-                features = self._cache.read(wanted)
-            except KeyError:
-                # Another run has evicted them meanwhile.
-                self.prepare(number, lambda: None)
-                features = self._cache.read(wanted)
+            features = self._read([keys[index] for index in indices], number)
             yield Batch(features, images.labels(indices), indices)
+
+    def _read(self, keys: list[bytes], epoch: int) -> Array:
+        """Read features; those that another run has evicted meanwhile are computed again."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return self._cache.read(keys)
+            except KeyError:
+                try:
+                    self.prepare(epoch, lambda: None)
+                except (CannotStore, EngineFailed) as error:
+                    raise MsftError(f"stored features vanished, and {error}") from error
+        raise MsftError(
+            "stored features vanish while this run reads them: do other runs share the cache "
+            "folder and its limit? Raise --set cache.limit_gb, or use --set training.views=0."
+        )

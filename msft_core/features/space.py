@@ -148,7 +148,8 @@ class Space:
         features: Array = np.empty((len(keys), *(self.shape or ())), self.dtype)
         for start, stop, segment, data in self._runs([places[i] for i in order]):
             if len(data) != (stop - start) * segment.feature_bytes:
-                self._forget(segment)
+                # Another process has evicted or merged it: look again at what is there.
+                self.reload()
                 raise KeyError(f"{segment.path} is not there any more")
             block: Array = np.frombuffer(data, self.dtype)
             features[order[start:stop]] = block.reshape(-1, *features.shape[1:])
@@ -189,6 +190,11 @@ class Space:
         self._segments, self._places, self._form = [], {}, None
         self._open.clear()
 
+    def reload(self) -> None:
+        """Close the files and look again at what is stored."""
+        self.close()
+        self._load()
+
     def small_segments(self) -> list[Segment]:
         """Segments that are worth merging: none where they are few."""
         limit = self.segmentation.segment_bytes // 4
@@ -210,7 +216,8 @@ class Space:
         try:
             numbers = {self._segments.index(segment) for segment in small}
             keys = [key for key, place in self._places.items() if place >> _SHIFT in numbers]
-            keys = [key for key in keys if key not in set(self.missing(keys))]
+            gone = set(self.missing(keys))
+            keys = [key for key in keys if key not in gone]
             at_once = max(1, self.segmentation.read_bytes // max(1, small[0].feature_bytes))
             with self.writer() as writer:
                 for start in range(0, len(keys), at_once):
@@ -218,10 +225,10 @@ class Space:
                     writer.add(some, self.read(some))
         finally:
             remove(guard)
-        self.close()
         for segment in small:
+            segment.close()
             remove(segment.path)
-        self._load()
+        self.reload()
 
     def _append(self, segment: Segment, keys: bytes, form: Form) -> None:
         each = (keys[i : i + KEY_BYTES] for i in range(0, len(keys), KEY_BYTES))
@@ -255,11 +262,6 @@ class Space:
             self._open[number] = self._segments[number]
             while len(self._open) > self.segmentation.open_files:
                 self._open.pop(next(iter(self._open))).close()
-
-    def _forget(self, segment: Segment) -> None:
-        number = self._segments.index(segment)
-        for key in [key for key, place in self._places.items() if place >> _SHIFT == number]:
-            del self._places[key]
 
 
 class Writer:

@@ -88,6 +88,8 @@ class FeatureStore:
 
         Segments that this store's spaces use are not evicted, so they count against the limit.
         """
+        if not needed:
+            return ""
         wanted = needed + sum(self._in_use().values())
         if wanted > self.limit:
             limit = f"the limit of {size_text(self.limit)} (cache.limit_gb)"

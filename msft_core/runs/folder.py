@@ -16,6 +16,8 @@ from msft_core.files import follow_umask, write_json, write_json_lines, write_te
 _OF_THE_DISK = {"lost+found"}
 """What a new file system has in its top folder."""
 
+_STAGING = ".staging"
+
 
 class RunFolder:
     """The folder of one run. It has a temporary name until ``commit``.
@@ -47,7 +49,7 @@ class RunFolder:
         try:
             where.mkdir(parents=True, exist_ok=True)
             name = f".{self.final.name}."
-            self.path = Path(tempfile.mkdtemp(prefix=name, suffix=".staging", dir=where))
+            self.path = Path(tempfile.mkdtemp(prefix=name, suffix=_STAGING, dir=where))
             follow_umask(self.path)
         except OSError as error:
             self._remove_parents()
@@ -62,7 +64,7 @@ class RunFolder:
             UsageError: another run has taken it meanwhile.
         """
         if self._inside:
-            if not _is_empty(self.final, but=self.path):
+            if not _is_empty(self.final):
                 raise self._taken()
             for entry in sorted(self.path.iterdir()):
                 entry.replace(self.final / entry.name)
@@ -123,5 +125,10 @@ def default_folder(dataset: str, strategy: str) -> Path:
     return Path("runs", f"{started}-{dataset}-{strategy}")
 
 
-def _is_empty(folder: Path, but: Path | None = None) -> bool:
-    return all(entry == but or entry.name in _OF_THE_DISK for entry in folder.iterdir())
+def _is_empty(folder: Path) -> bool:
+    """Whether nothing is in it but what a file system, or a run that was killed, leaves there."""
+    left = f".{folder.name}."
+    return all(
+        entry.name in _OF_THE_DISK or (entry.name.startswith(left) and entry.suffix == _STAGING)
+        for entry in folder.iterdir()
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from msft_core.data import views
 from msft_core.data.pipeline import Batch, Use
 from msft_core.errors import MsftError, PluginError, TrainingError, first_line
 from msft_core.features.feed import Feed
+from msft_core.features.keys import parameters_digest
 from msft_core.plugins.registry import Plugins
 from msft_core.runs.checkpoints import CheckpointInfo, load_parameters, save_checkpoint
 from msft_core.runs.folder import RunFolder
@@ -39,6 +40,23 @@ if TYPE_CHECKING:
 
 LAST_EVERY_SECONDS = 30.0
 """``last.ckpt`` is written at the end and on an interruption, and at most so often in between."""
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    """What was predicted and computed with some weights.
+
+    Args:
+        weights: digest of the network's parameters.
+        predicted: predictions and loss of each split.
+        evaluated: figures of each split.
+        shown_in: the epoch whose views were judged, of each split.
+    """
+
+    weights: str
+    predicted: dict[str, tuple[Predictions, float]]
+    evaluated: dict[str, Mapping[str, float]]
+    shown_in: dict[str, int]
 
 
 class LiveRun:
@@ -77,7 +95,8 @@ class LiveRun:
         self._extra: dict[str, float] = {}
         self._evaluated: dict[str, Mapping[str, float]] = {}
         self._predicted: dict[str, tuple[Predictions, float]] = {}
-        self._of_best: tuple[int, dict[str, tuple[Predictions, float]], dict[str, Any]] = 0, {}, {}
+        self._of_best: _Evaluated | None = None
+        self._shown_in: dict[str, int] = {}
         self._last_saved = time.monotonic()
 
     # What callbacks use
@@ -167,7 +186,7 @@ class LiveRun:
             return np.stack([views.evaluation_view(table.read(i), preprocessing) for i in indices])
         # With data.augment_validation: the very views that were judged.
         found: dict[int, Array] = {}
-        for batch in pipeline.epoch(max(1, len(self.state.history))):
+        for batch in pipeline.epoch(self._shown_in.get(split, self._epoch)):
             for index, inputs in zip(batch.indices.tolist(), batch.inputs, strict=True):
                 if index in indices:
                     found[index] = views.denormalise(inputs[None], self.backbone.preprocessing)[0]
@@ -183,8 +202,12 @@ class LiveRun:
         if not Path(path).is_file():
             raise ValueError(f"set_best: there is no file {path}")
         self.state.best = Best(Path(path), epoch, float(value), metric)
-        if epoch == self.state.epoch:
-            self._of_best = epoch, dict(self._predicted), dict(self._evaluated)
+        self._of_best = _Evaluated(
+            parameters_digest(self.trainer.network),
+            dict(self._predicted),
+            dict(self._evaluated),
+            dict(self._shown_in),
+        )
 
     def record(self, name: str, value: float) -> None:
         """See ``Run``."""
@@ -262,9 +285,11 @@ class LiveRun:
                 ) from error
             self.feed.refresh()
             self.forget()
-            epoch, self._predicted, self._evaluated = self._of_best
-            if epoch != best.epoch:
-                self.forget()
+            of_best = self._of_best
+            # Not where the file holds other weights than the network had: an average of them, say.
+            if of_best and of_best.weights == parameters_digest(self.trainer.network):
+                self._predicted, self._evaluated = of_best.predicted, of_best.evaluated
+                self._shown_in = of_best.shown_in
 
     def begin_epoch_end(self, record: EpochRecord) -> None:
         """Forget the results of the old weights, and add the epoch to the history."""
@@ -284,13 +309,18 @@ class LiveRun:
 
     def forget(self) -> None:
         """Drop evaluations and predictions of other weights."""
-        self._evaluated, self._predicted = {}, {}
+        self._evaluated, self._predicted, self._shown_in = {}, {}, {}
+
+    @property
+    def _epoch(self) -> int:
+        """Whose views an evaluation shows."""
+        return max(1, len(self.state.history))
 
     def _predict(self, split: str) -> tuple[Predictions, float]:
         if split not in self._predicted:
             table, size = self._table(split), self.config.training.batch_size
             use = Use.VALIDATION if split == "val" else Use.EVALUATING_TRAIN
-            epoch = max(1, len(self.state.history))
+            epoch = self._shown_in[split] = self._epoch
             with self._interrupts.held():
                 self.feed.prepare(use, epoch, self._interrupts.check)
             pipeline = self.feed.pipeline(use)

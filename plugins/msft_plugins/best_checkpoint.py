@@ -39,6 +39,11 @@ class BestCheckpointSettings(Settings):
         """Whether a larger value of the metric is better."""
         return self.direction == "max" or (self.direction == "auto" and self.metric != "loss")
 
+    def evaluates(self, epoch: int) -> bool:
+        """Whether the callback evaluates after this epoch."""
+        since = epoch - self.first_epoch
+        return since >= 0 and since % self.interval == 0
+
     def improves(self, value: float, best: float | None) -> bool:
         """Whether ``value`` is better than ``best`` by enough."""
         if math.isnan(value):
@@ -64,8 +69,7 @@ def on_epoch_end(epoch: int, run: Run) -> None:
         UsageError: no plugin computes the metric.
     """
     settings: BestCheckpointSettings = run.settings("callback", NAME)
-    since = epoch - settings.first_epoch
-    if since < 0 or since % settings.interval:
+    if not settings.evaluates(epoch):
         return
     figures = run.evaluate("val")
     if settings.metric not in figures:
@@ -98,7 +102,12 @@ def _takes_the_place(settings: BestCheckpointSettings, value: float, loss: float
 
 def _evaluations_without_gain(settings: BestCheckpointSettings, run: Run) -> int:
     """Evaluations since the metric improved last: another epoch of the same value is no gain."""
-    values = [r.val[settings.metric] for r in run.history if settings.metric in r.val]
+    values = [
+        record.val[settings.metric]
+        for record in run.history
+        # Other callbacks may evaluate in between.
+        if settings.metric in record.val and settings.evaluates(record.epoch)
+    ]
     values.append(run.evaluate("val")[settings.metric])  # of this epoch, not in the history yet
     best: float | None = None
     without_gain = 0

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import atexit
 import os
-import signal
 import sys
 from typing import Annotated
 
 import typer
 
-from msft_core.cli import cache, check, doctor, fetch, help, plugins, run
+from msft_core.cli import cache, check, doctor, errors, fetch, help, plugins, run
 
 _TRAIN = "Train"
 _INSPECT = "Inspect and maintain"
@@ -50,8 +49,9 @@ def _options(
 
 def main() -> None:
     """Run the command line; every error becomes a line or two on standard error."""
+    errors.ends_process = True
     # What is left at the end of the process (MindSpore's Cells) is not to be interrupted.
-    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    atexit.register(errors.ignore_signals)
     try:
         # `python -m msft_core` calls itself msft too: its help and its completion script say msft.
         app(prog_name="msft")

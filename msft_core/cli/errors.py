@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,19 @@ import typer
 
 if TYPE_CHECKING:
     from msft_core.types import RunReport
+
+
+ends_process = False
+"""Whether the process ends with the command: not where a test calls it."""
+
+
+def ignore_signals() -> None:
+    """Ignore further signals: all is said, and only the end of the process is left.
+
+    SIGTERM too: MindSpore's handler of SIGINT sends it.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
@@ -43,6 +57,8 @@ def reported(*, verbose: bool | None = None) -> Iterator[None]:
         typer.echo(f"error: {first_line(error)}. This is a bug in msft.{more}", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt as interrupt:
+        if ends_process:
+            ignore_signals()
         report = interrupt.args[0] if interrupt.args else None
         typer.echo("interrupted.", err=True)
         if report is not None:

@@ -364,6 +364,27 @@ def test_fewer_views_are_stored_where_not_all_fit(tmp_path: Path) -> None:
     assert told[0].startswith("4 views of each training image")
 
 
+def test_where_not_all_views_fit_an_extractor_is_still_asked_once(tmp_path: Path) -> None:
+    asked = []
+
+    class Asked:
+        @hookimpl
+        def build_feature_extractor(self, prefix: Any) -> None:
+            asked.append(prefix)
+
+    reporter = RecordingReporter()
+    run(
+        tmp_path / "run",
+        Asked,
+        reporter=reporter,
+        training={"epochs": 4, "batch_size": 6, "views": 4},
+        cache={"limit_gb": 2.2e-6},
+    )
+    told = [line for line in reporter.warnings if "do not fit into the cache" in line]
+    assert len(told) == 1, reporter.warnings
+    assert len(asked) == 1
+
+
 # A full disk
 
 

@@ -50,7 +50,7 @@ class FeatureCache:
         reporter: Reporter,
     ) -> None:
         self._prefix, self._store, self._reporter = prefix, store, reporter
-        self.example, self.engine, self.name = example, prefix.engine, prefix.name
+        self.example, self.engine = example, prefix.engine
         if prefix.dtype.kind not in "biufc":
             raise CannotStore(f"{prefix.name} computes {prefix.dtype}, which cannot be stored")
         self._feature_bytes = prefix.of_example[0].nbytes

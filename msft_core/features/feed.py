@@ -15,7 +15,7 @@ from msft_core.features.pipeline import FeaturePipeline
 from msft_core.features.prefix import AskExtractor, EngineFailed, FrozenPrefix
 from msft_core.features.store import FeatureStore
 from msft_core.training.trainer import Trainer
-from msft_core.types import Reporter
+from msft_core.types import Array, Reporter
 
 EXAMPLES = 3
 """Number of training images whose features every run computes at its start, to compare them with
@@ -133,9 +133,23 @@ class Feed:
 
     def _open_cache(self, stages: int, digest: str) -> None:
         wanted, why = self._views, ""
+        train = self._keys[Use.TRAINING]
+        keys = train.of_epoch(1)
+        few = np.unique(np.linspace(0, len(keys) - 1, EXAMPLES).astype(np.int64))
+        example = next(train.images.batches([few], 1))
+        prefix = self._make_prefix(stages, example.inputs)
+        description = self._describe(stages, digest)
         while self._cache is None:
             try:
-                self._cache = self._make_cache(stages, digest)
+                self._cache = FeatureCache(
+                    prefix,
+                    description=description,
+                    store=self._store,
+                    keys=self._all_keys(),
+                    example=replace(example, inputs=prefix.of_example),
+                    example_keys=[keys[index] for index in few],
+                    reporter=self._reporter,
+                )
             except NoRoom as reason:
                 if self._views == 1:
                     self._go_on_without(str(reason))
@@ -145,46 +159,38 @@ class Feed:
             except CannotStore as reason:
                 self._go_on_without(str(reason))
                 return
-        name, engine = self._cache.name, self._cache.engine
-        self._reporter.info(f"Frozen stages {name}: computed once, by {engine}")
+        self._reporter.info(f"Frozen stages {prefix.name}: computed once, by {prefix.engine}")
         if self._views < wanted:
             self._reporter.warning(
                 f"{wanted} views of each training image do not fit into the cache: {why}. The run "
                 f"stores {self._views}."
             )
 
-    def _make_cache(self, stages: int, digest: str) -> FeatureCache:
-        backbone, train = self._trainer.backbone, self._keys[Use.TRAINING]
-        chain = self._trainer.prefix(stages)
-        names = [stage.name for stage in backbone.stages[:stages]]
-        keys = train.of_epoch(1)
-        few = np.unique(np.linspace(0, len(keys) - 1, EXAMPLES).astype(np.int64))
-        example = next(train.images.batches([few], 1))
-        prefix = FrozenPrefix(
-            chain,
+    def _make_prefix(self, stages: int, example: Array) -> FrozenPrefix:
+        names = self._names(stages)
+        return FrozenPrefix(
+            self._trainer.prefix(stages),
             name=names[0] if stages == 1 else f"{names[0]} to {names[-1]}",
             plugin=self._trainer.plugin,
             graph=self._graph,
-            example=example.inputs,
+            example=example,
             features=len(self._all_keys()),
             ask_extractor=self._ask_extractor,
             say=self._reporter.info,
         )
-        return FeatureCache(
-            prefix,
-            description={
-                **self._description,
-                "stages": names,
-                "parameters": digest,
-                "code": code_digest(chain),
-                "preprocessing": asdict(backbone.preprocessing),
-            },
-            store=self._store,
-            keys=self._all_keys(),
-            example=replace(example, inputs=prefix.of_example),
-            example_keys=[keys[index] for index in few],
-            reporter=self._reporter,
-        )
+
+    def _describe(self, stages: int, digest: str) -> dict[str, Any]:
+        """What features depend on, apart from the engine."""
+        return {
+            **self._description,
+            "stages": self._names(stages),
+            "parameters": digest,
+            "code": code_digest(self._trainer.prefix(stages)),
+            "preprocessing": asdict(self._trainer.backbone.preprocessing),
+        }
+
+    def _names(self, stages: int) -> list[str]:
+        return [stage.name for stage in self._trainer.backbone.stages[:stages]]
 
     def _set_views(self, views: int) -> None:
         self._views = views

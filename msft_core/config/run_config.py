@@ -99,11 +99,11 @@ class RunConfig(BaseModel):
         return tomlkit.dumps(self.to_mapping())
 
 
-def _dump(settings: Settings) -> dict[str, Any]:
-    """Settings as TOML has them."""
+def _dump(model: BaseModel) -> dict[str, Any]:
+    """Settings, or a model in one of them, as TOML has them."""
     dumped = {}
-    for name, field in type(settings).model_fields.items():
-        value = getattr(settings, name, None)  # one that is left out may lack what is required
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name, None)  # one that is left out may lack what is required
         if value is None and field.default is None:
             continue
         dumped[field.alias or name] = _plain(value)
@@ -112,13 +112,8 @@ def _dump(settings: Settings) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """A value of a setting as TOML has it, at any depth: paths become absolute texts."""
-    if isinstance(value, Settings):
-        return _dump(value)
     if isinstance(value, BaseModel):
-        fields = type(value).model_fields
-        given = {name: getattr(value, name, None) for name in fields}
-        kept = {n: v for n, v in given.items() if v is not None or fields[n].default is not None}
-        return {fields[name].alias or name: _plain(item) for name, item in kept.items()}
+        return _dump(value)
     if isinstance(value, Path):
         return str(value.expanduser().absolute())
     if value is None:

@@ -198,11 +198,7 @@ class Trainer:
             loss = mean_loss(logits, batch.labels)
             steps += 1
             self.state.step += 1
-            if not math.isfinite(loss):
-                raise TrainingError(
-                    f"the loss is {loss} at step {steps} of epoch {epoch}. "
-                    "Try a smaller learning rate (--lr)."
-                )
+            _require_finite(loss, f"at step {steps} of epoch {epoch}")
             total += loss * len(batch.labels)
             count += len(batch.labels)
             between_steps()
@@ -226,11 +222,7 @@ class Trainer:
         count = epoch_of.steps * pipeline.recipe.batch_size
         count += sum(len(batch.labels) for batch in epoch_of.rest)
         loss = float(self._loss_sum.asnumpy()) / count
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss} at the end of epoch {epoch}. "
-                "Try a smaller learning rate (--lr)."
-            )
+        _require_finite(loss, f"at the end of epoch {epoch}")
         steps = epoch_of.steps + len(epoch_of.rest)
         self.state.step += steps
         self.state.epoch = epoch
@@ -270,3 +262,8 @@ class Trainer:
                 f"= {self._num_classes} they must be {(count, self._num_classes)}",
             )
         return logits
+
+
+def _require_finite(loss: float, when: str) -> None:
+    if not math.isfinite(loss):
+        raise TrainingError(f"the loss is {loss} {when}. Try a smaller learning rate (--lr).")

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from msft_core.data.pipeline import Batch, Recipe, SunkEpoch, batch_sizes, number_from, order_of
+from msft_core.data.pipeline import Batch, Recipe, SunkEpoch, batch_sizes, order_of
+from msft_core.data.views import number_from
 from msft_core.images import decode_opened, open_image, orientation_of, sniff
 from msft_core.types import Array, ImageTable
 

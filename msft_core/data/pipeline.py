@@ -16,9 +16,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from msft_core.data.views import Augmentation, evaluation_view, normalise, training_view
+from msft_core.data.views import (
+    Augmentation,
+    evaluation_view,
+    normalise,
+    random_from,
+    training_view,
+)
 from msft_core.errors import DataError
-from msft_core.files import hash_of
 from msft_core.images import ImageError
 from msft_core.types import Array, ImageTable, Preprocessing
 
@@ -232,10 +237,4 @@ def order_of(count: int, recipe: Recipe, number: int) -> Array:
     """The order of the images in an epoch, int64 (count,): a function of seed and epoch."""
     if not recipe.shuffle:
         return np.arange(count)
-    key = number_from(recipe.seed, "order", number)
-    return np.random.Generator(np.random.Philox(key=key)).permutation(count)
-
-
-def number_from(*parts: object) -> int:
-    """A hash of the parts as a number: the key of a random generator."""
-    return int.from_bytes(hash_of(*parts), "little")
+    return random_from(recipe.seed, "order", number).permutation(count)

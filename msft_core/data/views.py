@@ -65,7 +65,7 @@ def training_view(
     Returns: uint8 (size, size, 3), RGB. The same seed, id and view number give the same view.
     Raises: ImageError if the image does not decode.
     """
-    random = _random(seed, image_id, view)
+    random = random_from(seed, image_id, view)
     crop = _crop(data, preprocessing, lambda size: _random_box(size, augmentation, random))
     if random.random() < augmentation.flip:
         crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -84,11 +84,16 @@ def evaluation_view(data: bytes, preprocessing: Preprocessing) -> Pixels:
     return np.asarray(_crop(data, preprocessing, lambda size: _centre_box(size, preprocessing)))
 
 
-def _random(seed: int, image_id: str, view: int) -> np.random.Generator:
+def random_from(*parts: object) -> np.random.Generator:
+    """A random generator whose stream is a function of the parts, taken as text."""
     # Philox takes the key directly: a stream needs no entropy and no stored state, and streams of
     # different keys are independent.
-    key = int.from_bytes(hash_of(seed, image_id, view), "little")
-    return np.random.Generator(np.random.Philox(key=key))
+    return np.random.Generator(np.random.Philox(key=number_from(*parts)))
+
+
+def number_from(*parts: object) -> int:
+    """A hash of the parts as a number below 2**128: the key of a random generator."""
+    return int.from_bytes(hash_of(*parts), "little")
 
 
 def _random_box(

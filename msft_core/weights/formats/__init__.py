@@ -14,8 +14,8 @@ Content = tuple[dict[str, NDArray[Any]], dict[str, str]]
 
 
 def widen(bits: NDArray[Any]) -> NDArray[Any]:
-    """Turn bfloat16, given as uint16, into float32: its bits are the upper half."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
+    """Turn bfloat16, given as uint16, into contiguous float32: its bits are the upper half."""
+    return (bits.astype(np.uint32, order="C") << 16).view(np.float32)
 
 
 def shaped(flat: NDArray[Any], shape: Sequence[Any]) -> NDArray[Any]:

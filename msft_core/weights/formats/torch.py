@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msft_core.errors import WeightsError
-from msft_core.weights.formats import Content
+from msft_core.weights.formats import Content, widen
 from msft_core.weights.formats.unpickling import DTYPES, Pickled, Storage, TensorUnpickler
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
@@ -68,9 +68,7 @@ class _Arrays:
         view = np.lib.stride_tricks.as_strided(
             flat[offset:], size, [step * dtype.itemsize for step in stride], writeable=False
         )
-        if brain:
-            return (view.astype(np.uint32, order="C") << 16).view(np.float32)
-        return np.array(view, order="C")
+        return widen(view) if brain else np.array(view, order="C")
 
     def _elements(self, storage: Storage, dtype: np.dtype[Any]) -> NDArray[Any]:
         data = self._data(storage.key)

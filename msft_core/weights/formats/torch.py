@@ -49,7 +49,7 @@ class _Arrays:
         Raises: WeightsError if the tensor reaches outside its storage.
         """
         brain = tensor.dtype == "bfloat16"
-        dtype = np.dtype("<u2" if brain else DTYPES[tensor.dtype])
+        dtype = np.dtype(DTYPES[tensor.dtype])
         flat = self._elements(tensor.storage, dtype)
         size, stride, offset = tensor.size, tensor.stride, tensor.offset
         if len(size) != len(stride) or len(size) > 32 or min((offset, *size, *stride)) < 0:
@@ -192,9 +192,7 @@ def _budget(size: int) -> int:
 
 
 def _width(dtype: str | None) -> str:
-    if dtype is None:
-        return "u1"
-    return "<u2" if dtype == "bfloat16" else DTYPES[dtype]
+    return "u1" if dtype is None else DTYPES[dtype]
 
 
 def _storages(value: object) -> dict[str, str | None]:

@@ -17,7 +17,7 @@ DTYPES = {
     "float64": "<f8",
     "float32": "<f4",
     "float16": "<f2",
-    "bfloat16": "bfloat16",
+    "bfloat16": "<u2",  # NumPy has no such type: see widen
     "int64": "<i8",
     "int32": "<i4",
     "int16": "<i2",

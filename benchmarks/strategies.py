@@ -14,19 +14,18 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import tomlkit
-from tomlkit.exceptions import ParseError
-
 import msft_core
 from msft_core import MsftError
+from msft_core.config import merge, parse_assignment
+from msft_core.system.console import PlainReporter
 
 STRATEGIES = ("freeze", "partial", "gradual", "finetune")
 
@@ -44,24 +43,6 @@ class Result:
     seconds: float
 
 
-class Quiet:
-    """A ``msft_core.Reporter`` that prints warnings and nothing else."""
-
-    def info(self, message: str) -> None:
-        """Print nothing."""
-
-    def warning(self, message: str) -> None:
-        """Print the warning."""
-        print(f"warning: {message}", flush=True)
-
-    @contextmanager
-    def progress(
-        self, description: str, total: int | None = None, unit: str = ""
-    ) -> Iterator[Callable[[int], None]]:
-        """Draw no progress bar."""
-        yield lambda _count: None
-
-
 def main() -> None:
     """Run every strategy with every seed, then print the table."""
     asked = _parse()
@@ -76,7 +57,7 @@ def main() -> None:
 
 
 def one_run(
-    folder: Path, strategy: str, seed: int, settings: Sequence[tuple[str, Any]] = ()
+    folder: Path, strategy: str, seed: int, settings: Sequence[Mapping[str, Any]] = ()
 ) -> Result:
     """Train one network in a fresh run folder, with an empty cache.
 
@@ -84,7 +65,7 @@ def one_run(
         folder: photographs in train/CLASS and val/CLASS.
         strategy: name of the strategy.
         seed: ``training.seed``.
-        settings: dotted keys and values; they override all others.
+        settings: more of the run's configuration; later ones win, and all of them over the rest.
     """
     with tempfile.TemporaryDirectory(prefix="msft-strategies-") as work:
         os.environ["MSFT_CACHE"] = str(Path(work) / "cache")
@@ -92,7 +73,7 @@ def one_run(
         report = msft_core.run(
             configuration(folder, strategy, seed, settings),
             out=Path(work) / "run",
-            reporter=Quiet(),
+            reporter=PlainReporter(quiet=True, err=sys.stdout),
         )
         seconds = time.perf_counter() - started
     if not report.history or any("accuracy" not in record.val for record in report.history):
@@ -105,23 +86,17 @@ def one_run(
 
 
 def configuration(
-    folder: Path, strategy: str, seed: int, settings: Sequence[tuple[str, Any]]
+    folder: Path, strategy: str, seed: int, settings: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """The configuration of a run, as ``msft_core.run`` takes it."""
-    sections: dict[str, Any] = {
+    own = {
         "dataset": {"name": "folder", "data_dir": str(folder)},
         "backbone": {"name": "efficientnet_lite0"},
         "strategy": {"name": strategy},
         "training": {"seed": seed},
         "callback": {"figures": {"enabled": False}},
     }
-    for key, value in settings:
-        *path, name = key.split(".")
-        section = sections
-        for part in path:
-            section = section.setdefault(part, {})
-        section[name] = value
-    return sections
+    return merge(own, *settings)
 
 
 def table(results: Sequence[Result]) -> str:
@@ -160,16 +135,12 @@ def _line(strategy: str, results: Sequence[Result]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _assignment(text: str) -> tuple[str, Any]:
-    """``key=value``; the value is TOML where it parses, else text, as in ``msft run --set``."""
-    key, equals, value = text.partition("=")
+def _assignment(text: str) -> dict[str, Any]:
+    """``section.key=value``, as in ``msft run --set``, but no whole section."""
+    key, equals, _ = text.partition("=")
     if not equals or "." not in key:
         raise argparse.ArgumentTypeError(f"{text!r} is not section.key=value")
-    try:
-        parsed: Mapping[str, Any] = tomlkit.parse(f"value = {value}").unwrap()
-    except ParseError:
-        return key.strip(), value
-    return key.strip(), parsed["value"]
+    return parse_assignment(text)
 
 
 def _names(text: str) -> tuple[str, ...]:

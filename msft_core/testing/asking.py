@@ -83,10 +83,7 @@ class Asked:
 
     def __call__(self, hook: str, **arguments: Any) -> Any:
         """A hook's result, as far as the core accepts it. Raises PluginError."""
-        from msft_core.config import RuntimeSettings
-        from msft_core.system import device
-
-        device.prepare(RuntimeSettings(), self.context.reporter)
+        self._prepare_mindspore()
         with self.loaded.named_by_package():
             result, self.plugin, _ = self.loaded.ask(
                 hook, self.kind, self.name, settings=self.settings, **arguments
@@ -95,10 +92,7 @@ class Asked:
 
     def backbone(self, classes: Sequence[str]) -> Backbone:
         """The backbone for these classes."""
-        from msft_core.config import RuntimeSettings
-        from msft_core.system import device
-
-        device.prepare(RuntimeSettings(), self.context.reporter)
+        self._prepare_mindspore()
         import mindspore
 
         mindspore.set_seed(self.context.seed)
@@ -113,6 +107,12 @@ class Asked:
         with tempfile.TemporaryDirectory() as folder:
             run = MsftRun(Path(folder), HookRecorder(), self.context.reporter)  # type: ignore[arg-type]
             run([*self.given, *plugins], training={"epochs": epochs, "batch_size": 6}, **sections)
+
+    def _prepare_mindspore(self) -> None:
+        from msft_core.config import RuntimeSettings
+        from msft_core.system import device
+
+        device.prepare(RuntimeSettings(), self.context.reporter)
 
 
 def class_names(count: int) -> tuple[str, ...]:

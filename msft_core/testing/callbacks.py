@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msft_core.errors import MsftError, TrainingError, first_line
+from msft_core.hookspecs import hookimpl
 from msft_core.testing.asking import Asked, check, fail_if
 from msft_core.testing.tracebacks import ending_at_the_author
 
@@ -124,44 +125,29 @@ class _Runs:
 class _FailsAtTheStart:
     """Then ``on_run_end`` is called of plugins whose ``on_run_start`` was not."""
 
-    def __init__(self) -> None:
-        from msft_core.hookspecs import hookimpl
-
-        @hookimpl(tryfirst=True)
-        def on_run_start(run: Run) -> None:
-            raise TrainingError("the test kit ends this run at its start")
-
-        self.on_run_start = on_run_start
+    @hookimpl(tryfirst=True)
+    def on_run_start(self) -> None:
+        raise TrainingError("the test kit ends this run at its start")
 
 
 class _Poisons:
     """Makes the loss of the first step NaN."""
 
-    def __init__(self) -> None:
-        from msft_core.hookspecs import hookimpl
+    @hookimpl(trylast=True)
+    def on_run_start(self, run: Run) -> None:
+        import mindspore as ms
+        import numpy as np
 
-        @hookimpl(trylast=True)
-        def on_run_start(run: Run) -> None:
-            import mindspore as ms
-            import numpy as np
-
-            weight = next(iter(run.backbone.head.get_parameters()))
-            weight.set_data(ms.Tensor(np.full(weight.shape, np.nan, np.float32)))
-
-        self.on_run_start = on_run_start
+        weight = next(iter(run.backbone.head.get_parameters()))
+        weight.set_data(ms.Tensor(np.full(weight.shape, np.nan, np.float32)))
 
 
 class _Stops:
     """Stops the run after its first epoch."""
 
-    def __init__(self) -> None:
-        from msft_core.hookspecs import hookimpl
-
-        @hookimpl
-        def on_epoch_end(run: Run) -> None:
-            run.stop("the test kit stops this run")
-
-        self.on_epoch_end = on_epoch_end
+    @hookimpl
+    def on_epoch_end(self, run: Run) -> None:
+        run.stop("the test kit stops this run")
 
 
 def _changes(without: RunReport, whole: RunReport) -> list[str]:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from msft_core.errors import DataError, blaming, first_line
+from msft_core.hookspecs import hookimpl
 from msft_core.testing.asking import Asked, check, class_names, fail_if
 
 if TYPE_CHECKING:
-    from msft_core.types import Backbone, ImageTable
+    from msft_core.types import Backbone, ImageTable, Run
 
 __tracebackhide__ = True
 
@@ -261,15 +262,16 @@ def assert_strategy(
             breaches.append(f"it changed {parameter!r}: answer with names, and change nothing")
     fail_if(breaches, asked.what)
 
-    values: dict[str, dict[str, Any]] = {}
+    snapshots = _Snapshots()
     asked.train(
-        _Snapshots(values),
+        snapshots,
         backbone={"name": backbone, **of_backbone.raw},
         strategy={"name": name, **asked.raw},
         epochs=epochs,
     )
     from msft_core.stages import MOVING_STATISTICS
 
+    values = snapshots.values
     for parameter, value in values["start"].items():
         counted = parameter.endswith(MOVING_STATISTICS)
         changed = not np.array_equal(value, values["end"][parameter])
@@ -296,15 +298,13 @@ def _values(backbone: Backbone) -> dict[str, Any]:
 class _Snapshots:
     """A plugin that copies all parameters at the start and after each epoch."""
 
-    def __init__(self, values: dict[str, dict[str, Any]]) -> None:
-        from msft_core.hookspecs import hookimpl
+    def __init__(self) -> None:
+        self.values: dict[str, dict[str, Any]] = {}
 
-        @hookimpl
-        def on_run_start(run: Any) -> None:
-            values["start"] = _values(run.backbone)
+    @hookimpl
+    def on_run_start(self, run: Run) -> None:
+        self.values["start"] = _values(run.backbone)
 
-        @hookimpl(tryfirst=True)
-        def on_epoch_end(run: Any) -> None:
-            values["end"] = _values(run.backbone)
-
-        self.on_run_start, self.on_epoch_end = on_run_start, on_epoch_end
+    @hookimpl(tryfirst=True)
+    def on_epoch_end(self, run: Run) -> None:
+        self.values["end"] = _values(run.backbone)

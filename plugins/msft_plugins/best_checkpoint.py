@@ -81,7 +81,7 @@ def on_epoch_end(epoch: int, run: Run) -> None:
     if _takes_the_place(settings, value, figures["loss"], run):
         run.set_best(run.save_checkpoint(run.folder / "best.ckpt"), epoch, value, settings.metric)
     if settings.patience:
-        without_gain = _evaluations_without_gain(settings, run)
+        without_gain = _evaluations_without_gain(settings, value, run)
         if without_gain >= settings.patience:
             run.stop(f"{settings.metric} has not improved in {without_gain} evaluations")
 
@@ -100,7 +100,7 @@ def _takes_the_place(settings: BestCheckpointSettings, value: float, loss: float
     return settings.keep_on_tie == "loss" and before is not None and loss < before
 
 
-def _evaluations_without_gain(settings: BestCheckpointSettings, run: Run) -> int:
+def _evaluations_without_gain(settings: BestCheckpointSettings, value: float, run: Run) -> int:
     """Evaluations since the metric improved last: another epoch of the same value is no gain."""
     values = [
         record.val[settings.metric]
@@ -108,12 +108,11 @@ def _evaluations_without_gain(settings: BestCheckpointSettings, run: Run) -> int
         # Other callbacks may evaluate in between.
         if settings.metric in record.val and settings.evaluates(record.epoch)
     ]
-    values.append(run.evaluate("val")[settings.metric])  # of this epoch, not in the history yet
     best: float | None = None
     without_gain = 0
-    for value in values:
-        if settings.improves(value, best):
-            best, without_gain = value, 0
+    for each in [*values, value]:  # the history has no figures of this epoch yet
+        if settings.improves(each, best):
+            best, without_gain = each, 0
         else:
             without_gain += 1
     return without_gain

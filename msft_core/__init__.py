@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from msft_core.config import RunConfig as RunConfig
+    from msft_core.engine.load import load as load
     from msft_core.engine.run import run as run
     from msft_core.errors import DataError as DataError
     from msft_core.errors import DeviceError as DeviceError
     from msft_core.errors import DownloadError as DownloadError
+    from msft_core.errors import ExportError as ExportError
     from msft_core.errors import MsftError as MsftError
     from msft_core.errors import PluginError as PluginError
     from msft_core.errors import TrainingError as TrainingError
@@ -22,12 +24,14 @@ if TYPE_CHECKING:
     from msft_core.errors import WeightsError as WeightsError
     from msft_core.hookspecs import hookimpl as hookimpl
     from msft_core.plugins.compat import API_VERSION as API_VERSION
+    from msft_core.runs.classifier import Classifier as Classifier
     from msft_core.types import Backbone as Backbone
     from msft_core.types import Best as Best
     from msft_core.types import Component as Component
     from msft_core.types import Context as Context
     from msft_core.types import DatasetSplits as DatasetSplits
     from msft_core.types import EpochRecord as EpochRecord
+    from msft_core.types import ExportModel as ExportModel
     from msft_core.types import FeatureExtractor as FeatureExtractor
     from msft_core.types import HookCall as HookCall
     from msft_core.types import ImageBatch as ImageBatch
@@ -35,7 +39,9 @@ if TYPE_CHECKING:
     from msft_core.types import NameOrFile as NameOrFile
     from msft_core.types import Observer as Observer
     from msft_core.types import OptimizerSpec as OptimizerSpec
+    from msft_core.types import Pages as Pages
     from msft_core.types import ParameterGroup as ParameterGroup
+    from msft_core.types import Prediction as Prediction
     from msft_core.types import Predictions as Predictions
     from msft_core.types import Preprocessing as Preprocessing
     from msft_core.types import Reporter as Reporter
@@ -46,16 +52,19 @@ if TYPE_CHECKING:
     from msft_core.types import Trainable as Trainable
 
 _ERRORS = """
-    DataError DeviceError DownloadError MsftError PluginError TrainingError UsageError WeightsError
+    DataError DeviceError DownloadError ExportError MsftError PluginError TrainingError UsageError
+    WeightsError
 """
 _TYPES = """
-    Backbone Best Component Context DatasetSplits EpochRecord FeatureExtractor HookCall
-    ImageBatch ImageTable NameOrFile Observer OptimizerSpec ParameterGroup Predictions
-    Preprocessing Reporter Run RunReport Settings Stage Trainable
+    Backbone Best Component Context DatasetSplits EpochRecord ExportModel FeatureExtractor HookCall
+    ImageBatch ImageTable NameOrFile Observer OptimizerSpec Pages ParameterGroup Prediction
+    Predictions Preprocessing Reporter Run RunReport Settings Stage Trainable
 """
 _HOME = {
     "API_VERSION": "plugins.compat",
+    "Classifier": "runs.classifier",
     "RunConfig": "config",
+    "load": "engine.load",
     "run": "engine.run",
     "hookimpl": "hookspecs",
     **dict.fromkeys(_ERRORS.split(), "errors"),

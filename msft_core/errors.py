@@ -43,6 +43,10 @@ class DeviceError(MsftError):
     """The chosen device is not available."""
 
 
+class ExportError(MsftError):
+    """A classifier cannot be exported, or the exported file computes something else."""
+
+
 class TrainingError(MsftError):
     """Training cannot continue, for example because the loss is not a number."""
 

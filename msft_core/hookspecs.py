@@ -5,9 +5,9 @@ through the entry-point group ``msft``, or receives it with ``--plugin`` or ``ru
 msft refuses a marked function if its name or one of its arguments is not in this module. A hook may
 take fewer arguments than its specification.
 
-``build_dataset``, ``build_backbone`` and ``select_trainable`` are called in one plugin at a time:
-first in the plugins given to the run, the last one first, then in the plugin that offers the
-component. The first result that is not None wins.
+``build_dataset``, ``build_backbone``, ``select_trainable`` and ``export_model`` are called in one
+plugin at a time: first in the plugins given to the run, the last one first, then in the plugin that
+offers the component. The first result that is not None wins.
 
 Importing this module imports neither MindSpore nor NumPy.
 """
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pluggy
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         Component,
         Context,
         DatasetSplits,
+        ExportModel,
         FeatureExtractor,
         Kind,
         Predictions,
@@ -243,6 +245,32 @@ def on_run_end(run: Run, report: RunReport, error: BaseException | None) -> None
     raise NotImplementedError
 
 
+@hookspec
+def export_model(
+    name: str, model: ExportModel, path: Path, settings: Settings, context: Context
+) -> Path | None:
+    """Write a trained classifier in a format that other programs read.
+
+    Called: by ``msft export --format NAME``, in the plugin that owns the exporter.
+
+    Args:
+        name: name of the exporter.
+        model: the network with its class names, preprocessing, and a few real images.
+        path: the file to write, in a temporary folder. msft gives it its final name afterwards.
+        settings: the exporter's settings, an instance of the component's model.
+        context: seed, cache folder, reporter, class names.
+
+    Returns: the file that was written, or None if the plugin does not offer ``name``. Compare it
+    with the network before: ``model.require_same(compute)``.
+
+    Raises: ``ExportError`` with a message for the user. The message of any other exception names
+    this plugin. Then no file is left.
+
+    Since: 0.4.
+    """
+    raise NotImplementedError
+
+
 @dataclass(frozen=True)
 class HookFacts:
     """What the core knows of a hook besides its specification.
@@ -270,9 +298,10 @@ HOOKS: dict[str, HookFacts] = {
     "compute_metrics": HookFacts("metric"),
     "on_epoch_end": HookFacts("callback"),
     "on_run_end": HookFacts("callback"),
+    "export_model": HookFacts("exporter", first_result=True),
 }
 """Every hook, in the order in which a run first calls them. Metrics are computed when the first
-plugin's ``on_epoch_end`` evaluates."""
+plugin's ``on_epoch_end`` evaluates. ``export_model`` belongs to ``msft export``."""
 
 HOOK_NAMES: tuple[str, ...] = tuple(HOOKS)
 """In the same order."""

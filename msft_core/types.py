@@ -24,13 +24,15 @@ if TYPE_CHECKING:
     from mindspore import nn
 
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
-Kind = Literal["dataset", "backbone", "strategy", "callback", "metric", "extractor"]
+Kind = Literal["dataset", "backbone", "strategy", "callback", "metric", "extractor", "exporter"]
 
 CHOSEN_KINDS: tuple[Kind, ...] = ("dataset", "backbone", "strategy")
 """A run has one component of each, chosen by name."""
 
 SWITCHED_KINDS: tuple[Kind, ...] = ("callback", "metric", "extractor")
 """Every component of these takes part that is ``enabled``."""
+
+# An exporter belongs to neither: `msft export --format NAME` names it.
 
 
 class Reporter(Protocol):
@@ -67,11 +69,12 @@ class Context:
 
 @dataclass(frozen=True)
 class Component:
-    """A named dataset, backbone, strategy, callback, metric or extractor that a plugin offers.
+    """A named dataset, backbone, strategy, callback, metric, extractor or exporter of a plugin.
 
     Args:
-        kind: one of dataset, backbone, strategy, callback, metric, extractor.
-        name: its name for ``--dataset``, ``--backbone``, ``--strategy`` or a settings section.
+        kind: one of dataset, backbone, strategy, callback, metric, extractor, exporter.
+        name: its name for ``--dataset``, ``--backbone``, ``--strategy``, ``--format`` or a settings
+            section.
         summary: one line for ``msft plugins``.
         settings: model of its settings. ``msft plugins show`` prints it, and msft checks the
             settings with it before MindSpore is imported.
@@ -171,6 +174,9 @@ class Backbone:
         dialect: origin of the weights. It decides padding and eps, so msft writes it into the
             checkpoint.
         weights: name of the loaded weights, for the output and the run folder.
+        source_names: for each parameter that has another name in the library that the weights came
+            from, that name. An exporter writes them, so that this library can load the file. Give
+            no name for a parameter that has the same one.
     """
 
     name: str
@@ -179,6 +185,7 @@ class Backbone:
     preprocessing: Preprocessing
     dialect: str = ""
     weights: str = "none"
+    source_names: Mapping[str, str] = field(default_factory=dict)
 
 
 MOVING_STATISTICS = ("moving_mean", "moving_variance")
@@ -285,6 +292,75 @@ class Predictions:
         return self.probabilities.argmax(axis=1)
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """What a classifier predicts for one image.
+
+    Args:
+        class_name: the most probable class.
+        probability: its probability.
+        probabilities: the probability of each class, by name in label order; they sum to 1.
+    """
+
+    class_name: str
+    probability: float
+    probabilities: Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class ExportModel:
+    """A trained classifier, as an exporter receives it.
+
+    Args:
+        cell: in evaluation mode, from images, float32 (N, 3, size, size), to probabilities,
+            float32 (N, K). The images are normalised, or RGB from 0 to 255 where ``normalises``.
+        backbone: stages and head with their trained values.
+        classes: K class names in label order.
+        preprocessing: how an image becomes the input.
+        normalises: whether ``cell`` subtracts the mean and divides by the deviation itself.
+        images: some real images as ``cell`` takes them, float32 (M, 3, size, size).
+        probabilities: what ``cell`` computes for them, float32 (M, K).
+        metadata: texts to store in the file where its format can: class names, preprocessing and
+            others, as JSON. msft writes the same beside the file.
+    """
+
+    cell: nn.Cell
+    backbone: Backbone
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    normalises: bool
+    images: Array
+    probabilities: Array
+    metadata: Mapping[str, str]
+
+    def require_same(self, compute: Callable[[Array], Array], tolerance: float = 1e-4) -> None:
+        """Compare what the exported file computes with ``probabilities``.
+
+        Args:
+            compute: runs the exported file on images such as ``images``, of any number.
+            tolerance: greatest accepted difference of a probability.
+
+        Raises:
+            ExportError: the shapes or the values differ, or another number of images fails.
+        """
+        from msft_core.errors import ExportError
+
+        for count in dict.fromkeys((len(self.images), 1)):
+            expected = self.probabilities[:count]
+            found = compute(self.images[:count])
+            if found.shape != expected.shape:
+                raise ExportError(
+                    f"the exported file gives {found.shape} for {count} images, not "
+                    f"{expected.shape}"
+                )
+            difference = float(abs(found - expected).max())
+            if not difference <= tolerance:
+                raise ExportError(
+                    f"the exported file's probabilities differ by {difference:.2g} from "
+                    f"MindSpore's, more than {tolerance:.2g}"
+                )
+
+
 @dataclass(frozen=True, eq=False)
 class ImageBatch:
     """Images as the network sees them, without normalisation, for figures.
@@ -385,8 +461,31 @@ class Observer(Protocol):
         """Called after it, with the same object and its result or error."""
 
 
+class Pages(Protocol):
+    """Pictures and pages of a run. Each method writes one file atomically and returns its path."""
+
+    def train_batch(self, path: Path, *, images: int = 24, dpi: int = 110) -> Path:
+        """Draw training images as the network sees them in epoch 1."""
+
+    def curves(self, path: Path, *, dpi: int = 110) -> Path:
+        """Draw loss and metrics by epoch."""
+
+    def predictions(self, path: Path, *, images: int = 24, dpi: int = 110) -> Path:
+        """Draw validation images: mistakes, surest first; then right ones, least sure first."""
+
+    def confusion_matrix(self, path: Path, *, dpi: int = 110) -> Path:
+        """Draw how often each class was predicted as each other."""
+
+    def report(self, path: Path) -> Path:
+        """Write the report of the run, one HTML file that needs no other."""
+
+
 class Run(Protocol):
-    """A run, as callbacks see it."""
+    """A run, as callbacks see it: one in progress, or a finished one that was opened again.
+
+    In a finished run ``save_checkpoint``, ``set_best``, ``record`` and ``stop`` raise
+    ``UsageError``.
+    """
 
     config: Any
     """The resolved configuration (``msft_core.config.RunConfig``)."""
@@ -398,6 +497,8 @@ class Run(Protocol):
     """Prints lines, warnings and progress bars."""
     best: Best | None
     """The best checkpoint so far, from the last ``set_best``."""
+    pages: Pages
+    """Draws the run's pictures and writes its pages."""
 
     @property
     def folder(self) -> Path:
@@ -422,6 +523,16 @@ class Run(Protocol):
 
     def read_images(self, split: str, ids: Sequence[str]) -> ImageBatch:
         """Return the images of a split with these ids, as in evaluation."""
+
+    def explain(self, split: str, ids: Sequence[str]) -> Array:
+        """Return where in these images the network sees the class that it predicts.
+
+        Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391) at the last stage with a spatial output.
+
+        Returns: float32 (N, size, size), 0 to 1, for the images as in evaluation.
+
+        Raises: ``UsageError`` if no stage of the backbone has a spatial output.
+        """
 
     def save_checkpoint(self, path: Path) -> Path:
         """Write the current network and all data for prediction. The file is complete or absent."""

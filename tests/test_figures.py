@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +24,7 @@ from PIL import Image
 
 import msft_plugins.figures
 from msft_core import Best, EpochRecord, ImageBatch, Predictions, RunReport
-from msft_plugins.figures import drawing, style
+from msft_core.pages import RunPages, drawing, style
 
 LONG = "soft-coated_wheaten_terrier_of_the_long-haired_kind"
 PICTURES = ["confusion_matrix.png", "curves.png", "predictions.png", "train_batch.png"]
@@ -62,6 +62,9 @@ class FakeRun:
         self.reporter = Said()
         self.splits = Splits(answers.classes, Table([f"t{index}" for index in range(50)]))
         self._settings = msft_plugins.figures.FigureSettings(**settings)
+        self.history: Sequence[EpochRecord] = epochs(0.5)
+        self.best: Best | None = None
+        self.pages = RunPages(self)  # type: ignore[arg-type]
 
     def settings(self, kind: str, name: str) -> Any:
         assert (kind, name) == ("callback", "figures")
@@ -474,7 +477,7 @@ def test_importing_the_plugin_is_cheap_and_drawing_needs_no_pyplot() -> None:
     script = (
         "import sys, msft_plugins.figures\n"
         "assert not {'numpy', 'matplotlib', 'mindspore'} & set(sys.modules)\n"
-        "import msft_plugins.figures.drawing\n"
+        "import msft_core.pages.drawing\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

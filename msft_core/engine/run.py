@@ -122,6 +122,7 @@ def _run(
         from msft_core.engine.environment import environment, features_depend_on
         from msft_core.features.feed import Feed
         from msft_core.features.store import FeatureStore
+        from msft_core.pages import RunPages
         from msft_core.runs.live import LiveRun
         from msft_core.training.randomness import random_cells
         from msft_core.training.state import TrainState
@@ -181,6 +182,7 @@ def _run(
             reporter=reporter,
             interrupts=interrupts,
             environment=about,
+            pages=RunPages,
         )
         return _train_to_the_end(live, strategy, interrupts)
 

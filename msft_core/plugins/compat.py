@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-API_VERSION = "0.3"
+API_VERSION = "0.4"
 """The version of the contract of this msft."""
 
 OLDEST_API_VERSION = "0.1"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +21,7 @@ from msft_core.plugins.registry import Plugins
 from msft_core.runs.checkpoints import CheckpointInfo, load_parameters, save_checkpoint
 from msft_core.runs.folder import RunFolder
 from msft_core.system.interrupts import Interrupts
+from msft_core.training.gradcam import heat_maps
 from msft_core.training.losses import mean_loss, softmax
 from msft_core.training.trainer import Trainer
 from msft_core.types import (
@@ -30,6 +31,7 @@ from msft_core.types import (
     EpochRecord,
     ImageBatch,
     Kind,
+    Pages,
     Predictions,
     Reporter,
 )
@@ -72,6 +74,7 @@ class LiveRun:
         reporter: shows the progress of an evaluation.
         interrupts: held back during a write.
         environment: what ``environment.json`` says but for the engine of the frozen stages.
+        pages: draws the run's pictures; made from this object, since it stands above this package.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class LiveRun:
         reporter: Reporter,
         interrupts: Interrupts,
         environment: Mapping[str, Any],
+        pages: Callable[[Run], Pages],
     ) -> None:
         self.config, self.splits, self.backbone = config, splits, trainer.backbone
         self.reporter, self.trainer, self.feed = reporter, trainer, feed
@@ -98,6 +102,7 @@ class LiveRun:
         self._of_best: _Evaluated | None = None
         self._shown_in: dict[str, int] = {}
         self._last_saved = time.monotonic()
+        self.pages = pages(self)
 
     # What callbacks use
 
@@ -176,6 +181,13 @@ class LiveRun:
             np.asarray([table.labels[index] for index in indices], np.int64),
             tuple(ids),
         )
+
+    def explain(self, split: str, ids: Sequence[str]) -> Array:
+        """See ``Run``."""
+        predictions = self.predictions(split)
+        predicted = dict(zip(predictions.ids, predictions.predicted.tolist(), strict=True))
+        images = views.normalise(self.read_images(split, ids).pixels, self.backbone.preprocessing)
+        return heat_maps(self.backbone, images, np.asarray([predicted[one] for one in ids], int))
 
     def _pixels(self, split: str, indices: Sequence[int]) -> Array:
         """uint8 (n, size, size, 3): images as evaluation showed them last."""

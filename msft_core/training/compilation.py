@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,10 @@ from mindspore import nn
 
 from msft_core.errors import first_line
 from msft_core.types import Array
+
+MINDSPORE = threading.RLock()
+"""Held while MindSpore computes, since compiling changes its mode for the whole process: a
+classifier may predict in one thread while a run trains in another."""
 
 
 def in_graph_mode(cell: nn.Cell, *arguments: Any) -> Any:

@@ -15,8 +15,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from msft_core import Best, EpochRecord, ImageBatch, Predictions
-from msft_plugins.figures.style import (
+from msft_core.pages.style import (
     CAPTION,
     DETAIL,
     FILE,
@@ -37,6 +36,7 @@ from msft_plugins.figures.style import (
     sheet,
     text_width,
 )
+from msft_core.types import Best, EpochRecord, ImageBatch, Predictions
 
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 

@@ -139,14 +139,14 @@ def house_style() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def save(figure: Figure, path: Path, dpi: int) -> None:
+def save(figure: Figure, path: Path, dpi: int) -> Path:
     """Write a PNG atomically. The same figure always gives the same bytes."""
 
     def write(beside: Path) -> None:
         with house_style():
             figure.savefig(beside, format="png", dpi=dpi, metadata={"Software": None})
 
-    write_atomically(path, write)
+    return write_atomically(path, write)
 
 
 def sheet(width: Inches, body: Inches, title: str, details: Sequence[str]) -> Figure:

@@ -75,8 +75,8 @@ def _split(backbone: Backbone, images: Array) -> tuple[ms.Tensor, Chain]:
             found = value, number
     if found is None:
         raise UsageError(
-            f"backbone {backbone.name} has no stage with a spatial output (N, C, H, W), so there is "
-            "nothing to explain."
+            f"backbone {backbone.name} has no stage with a spatial output (N, C, H, W), so "
+            "there is nothing to explain."
         )
     features, number = found
     return features, Chain([*(s.cell for s in backbone.stages[number:]), backbone.head])

@@ -1,0 +1,40 @@
+"""Writes the values alone, under the names of the library that the weights came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from msft_core import ExportError, ExportModel, UsageError
+from msft_core.weights import read_checkpoint
+
+
+def write(model: ExportModel, path: Path) -> Path:
+    """Write the values, and compare them with those that a reader gets."""
+    from safetensors.numpy import save_file  # MindSpore depends on it
+
+    if model.normalises:
+        raise UsageError(
+            "--normalise: a safetensors file holds values without a network, so it cannot "
+            "normalise. Remove the option."
+        )
+    backbone = model.backbone
+    cells = [*(stage.cell for stage in backbone.stages), backbone.head]
+    values = {
+        backbone.source_names.get(parameter.name, parameter.name): parameter.asnumpy()
+        for cell in cells
+        for parameter in cell.get_parameters()
+    }
+    save_file(
+        {name: np.ascontiguousarray(value) for name, value in values.items()},
+        path,
+        dict(model.metadata),
+    )
+    written = read_checkpoint(path).arrays
+    if set(written) != set(values):
+        raise ExportError("the file that was written has other names than the network.")
+    for name, value in values.items():
+        if not np.array_equal(written[name], value):
+            raise ExportError(f"the file that was written has other values of {name}.")
+    return path

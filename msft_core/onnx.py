@@ -1,20 +1,20 @@
-"""Networks as ONNX files. Public: exporters and extractors use it. Imports MindSpore when called."""
+"""Write a network as an ONNX file. Public: exporters and extractors use it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import mindspore as ms
+from mindspore import Tensor, nn
 
 from msft_core.errors import ExportError
 
-if TYPE_CHECKING:
-    from mindspore import nn
-
 _METADATA_PROPS = 14
-"""Number of the field of ``ModelProto`` for metadata: repeated ``StringStringEntryProto``, which has
-the fields key (1) and value (2). Source: onnx.proto of ONNX 1.x."""
+"""Number of ``ModelProto``'s field for metadata: repeated ``StringStringEntryProto``, which has the
+fields key (1) and value (2). Source: onnx.proto of ONNX 1.x."""
 
 
 def write_onnx(
@@ -28,8 +28,7 @@ def write_onnx(
     Needs no package besides MindSpore.
 
     Args:
-        cell: from one tensor, float32, to one tensor. The input of the file has the name of the
-            argument of its ``construct``.
+        cell: from one tensor, float32, to one tensor. In the file the input is called ``images``.
         shape: of the input; None where the size may vary, so (None, 3, 224, 224) takes any number
             of images.
         path: the file to write. Its name must end with ``.onnx``.
@@ -42,11 +41,10 @@ def write_onnx(
             that names the operator, without a full stop.
         OSError: the file cannot be written.
     """
-    import mindspore as ms
-
-    cell.set_train(False)
+    network = _Named(cell)
+    network.set_train(False)
     try:
-        ms.onnx.export(cell, ms.Tensor(shape=list(shape), dtype=ms.float32), file_name=str(path))
+        ms.onnx.export(network, ms.Tensor(shape=list(shape), dtype=ms.float32), file_name=str(path))
     except OSError:
         raise
     # MindSpore's graph compiler may raise any exception for a network's code.
@@ -57,6 +55,19 @@ def write_onnx(
         for key, value in (metadata or {}).items():
             file.write(b"".join(_metadata_entry(key, value)))
     return path
+
+
+class _Named(nn.Cell):
+    """Gives the input its name. New for each file: exporting one cell twice fails in MindSpore 2.10
+    where it has batch norms.
+    """
+
+    def __init__(self, cell: nn.Cell) -> None:
+        super().__init__(auto_prefix=False)
+        self.cell = cell
+
+    def construct(self, images: Tensor) -> Tensor:
+        return self.cell(images)
 
 
 def _refusal(error: Exception) -> str:

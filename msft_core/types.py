@@ -327,8 +327,9 @@ class ExportModel:
         normalises: whether ``cell`` subtracts the mean and divides by the deviation itself.
         images: some real images as ``cell`` takes them, float32 (M, 3, size, size).
         probabilities: what ``cell`` computes for them, float32 (M, K).
-        metadata: texts to store in the file where its format can: class names, preprocessing and
-            others, as JSON. msft writes the same beside the file.
+        metadata: JSON texts to store in the file where its format can: class names, preprocessing
+            and others. msft writes them beside the file too, after the exporter. So an exporter
+            changes what is not true of its file, for example ``output`` where it gives logits.
     """
 
     cell: nn.Cell
@@ -338,7 +339,7 @@ class ExportModel:
     normalises: bool
     images: Array
     probabilities: Array
-    metadata: Mapping[str, str]
+    metadata: dict[str, str]
     _differences: list[float] = field(default_factory=list, init=False, repr=False)
 
     @property

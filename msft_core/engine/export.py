@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from msft_core.engine.load import open_run
 from msft_core.errors import DataError, ExportError, PluginError, UsageError
 from msft_core.files import json_text, write_json, write_together
 from msft_core.folders import scan_files
-from msft_core.images import FileTable, ImageError, subset
+from msft_core.images import FileTable, ImageError
 from msft_core.runs.checkpoints import CheckpointInfo
 from msft_core.runs.shown import evenly_spaced, indices_of
 from msft_core.system.cache_folder import cache_dir

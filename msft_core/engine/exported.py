@@ -8,7 +8,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from msft_core.stages import Chain
-from msft_core.types import Preprocessing
+from msft_core.types import Array, Preprocessing
 
 
 class Exported(nn.Cell):
@@ -29,7 +29,7 @@ class Exported(nn.Cell):
             self.scale = _of_channels(1 / (255 * std))
             self.shift = _of_channels(mean / std)
 
-    # The argument's name becomes the name of the input in the exported file.
+    # The argument's name becomes the name of the input in a MINDIR file.
     def construct(self, images: Tensor) -> Tensor:
         """(N, 3, size, size) to (N, K)."""
         if self.normalises:
@@ -37,5 +37,5 @@ class Exported(nn.Cell):
         return self.softmax(self.network(images))
 
 
-def _of_channels(values: np.ndarray) -> Tensor:
+def _of_channels(values: Array) -> Tensor:
     return Tensor(values.astype(np.float32).reshape(1, 3, 1, 1))

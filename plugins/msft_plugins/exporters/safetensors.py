@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from msft_core import ExportError, ExportModel, UsageError
+from msft_core.files import json_text
 from msft_core.weights import read_checkpoint
 
 
@@ -19,6 +20,13 @@ def write(model: ExportModel, path: Path) -> Path:
             "--normalise: a safetensors file holds values without a network, so it cannot "
             "normalise. Remove the option."
         )
+    model.metadata["output"] = json_text(
+        {
+            "shape": ["N", len(model.classes)],
+            "type": "float32",
+            "values": "logits in the order of classes; their softmax gives probabilities",
+        }
+    )
     backbone = model.backbone
     cells = [*(stage.cell for stage in backbone.stages), backbone.head]
     values = {

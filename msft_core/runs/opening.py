@@ -15,7 +15,7 @@ from msft_core import config as configuration
 from msft_core.config import RunConfig, RuntimeSettings
 from msft_core.errors import DataError, MsftError, UsageError, WeightsError, suggest
 from msft_core.plugins.registry import Plugins
-from msft_core.runs.checkpoints import CheckpointInfo, describe_checkpoint
+from msft_core.runs.checkpoints import CheckpointInfo
 from msft_core.system.cache_folder import cache_dir
 from msft_core.system.interrupts import Interrupts
 from msft_core.types import (
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from msft_core.features.prefix import AskExtractor
     from msft_core.runs.classifier import Classifier
     from msft_core.system.device import Runtime
+    from msft_core.weights import Checkpoint
 
 _OF_A_RUN = ("config.toml", "classes.json")
 
@@ -86,13 +87,6 @@ def prepare(device: str, reporter: Reporter) -> Runtime:
     interrupts = Interrupts()
     with interrupts.caught(), interrupts.noted():
         return system.prepare(RuntimeSettings.model_validate({"device": device}), reporter)
-
-
-def describe(checkpoint: Path, reporter: Reporter) -> CheckpointInfo:
-    """What a checkpoint says. Call ``prepare`` first. Raises WeightsError."""
-    from msft_core.weights import read_checkpoint
-
-    return describe_checkpoint(read_checkpoint(checkpoint), reporter)
 
 
 def read_config(folder: Path, plugins: Plugins, reporter: Reporter) -> RunConfig:
@@ -162,7 +156,7 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def open_classifier(
-    checkpoint: Path, info: CheckpointInfo, plugins: Plugins, runtime: Runtime, reporter: Reporter
+    file: Checkpoint, info: CheckpointInfo, plugins: Plugins, runtime: Runtime, reporter: Reporter
 ) -> Classifier:
     """Build the network of a checkpoint and load its values.
 
@@ -170,21 +164,25 @@ def open_classifier(
         UsageError: the plugin that made the backbone is not installed.
         WeightsError: the values do not fit the network that the plugin makes now.
     """
-    _require(plugins, "backbone", info.backbone, info, checkpoint)
+    _require(plugins, "backbone", info.backbone, info, file.path)
     with plugins.named_by_package():
+        # Values that are drawn at random would be replaced at once.
+        from mindspore.nn.utils import no_init_parameters
+
         from msft_core.runs.classifier import Classifier
         from msft_core.system.device import clamp_workers
         from msft_core.training.compilation import MINDSPORE
+        from msft_core.weights.reading import kept
 
         quiet = _Quiet(reporter)
         context = Context(0, cache_dir(), quiet, info.classes)
-        with MINDSPORE:
-            backbone, plugin = _build(checkpoint, info, plugins, context)
+        with MINDSPORE, no_init_parameters(), kept(file):
+            backbone, plugin = _build(file, info, plugins, context)
         how = info.evaluation
         return Classifier(
             backbone,
             info,
-            checkpoint,
+            file.path,
             plugin=plugin,
             runtime=runtime,
             workers=clamp_workers(None, reporter),
@@ -194,9 +192,9 @@ def open_classifier(
 
 
 def _build(
-    checkpoint: Path, info: CheckpointInfo, plugins: Plugins, context: Context
+    file: Checkpoint, info: CheckpointInfo, plugins: Plugins, context: Context
 ) -> tuple[Backbone, str]:
-    from msft_core.weights import load_into, read_checkpoint
+    from msft_core.weights import load_into
 
     component = plugins.component("backbone", info.backbone)
     values = dict(info.settings)
@@ -204,7 +202,7 @@ def _build(
     if "weights" in component.settings.model_fields:
         # A checkpoint of msft, which the plugin knows by what it says: it makes the network in the
         # geometry of these weights, and looks for no others.
-        values["weights"] = str(checkpoint)
+        values["weights"] = str(file.path)
     owner = plugins.owner("backbone", info.backbone)
     settings = configuration.component_settings(component, values, owner)
     backbone, plugin, _ = plugins.ask(
@@ -217,14 +215,14 @@ def _build(
     )
     if backbone.dialect != info.dialect:
         raise WeightsError(
-            f"{checkpoint}: its weights are of dialect {info.dialect!r}, but plugin {plugin!r} "
+            f"{file.path}: its weights are of dialect {info.dialect!r}, but plugin {plugin!r} "
             f"made the network of dialect {backbone.dialect!r}."
         )
     try:
         load_into(
             [*(stage.cell for stage in backbone.stages), backbone.head],
-            read_checkpoint(checkpoint).arrays,
-            source=str(checkpoint),
+            file.arrays,
+            source=str(file.path),
             reporter=context.reporter,
         )
     except WeightsError as error:

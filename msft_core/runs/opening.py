@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msft_core import config as configuration
-from msft_core.config import RunConfig, RuntimeSettings
+from msft_core.config import RunConfig
 from msft_core.errors import DataError, MsftError, UsageError, WeightsError, suggest
 from msft_core.plugins.registry import Plugins
 from msft_core.runs.checkpoints import CheckpointInfo
@@ -81,12 +81,18 @@ def _is_run(folder: Path) -> bool:
 
 
 def prepare(device: str, reporter: Reporter) -> Runtime:
-    """Import MindSpore, which reads checkpoints too, and choose the device. Raises DeviceError."""
+    """Import MindSpore, which reads checkpoints too, and choose the device.
+
+    Raises:
+        UsageError: there is no such device.
+        DeviceError: it cannot be used here.
+    """
+    settings = configuration.section_settings("runtime", {"device": device})
     from msft_core.system import device as system
 
     interrupts = Interrupts()
     with interrupts.caught(), interrupts.noted():
-        return system.prepare(RuntimeSettings.model_validate({"device": device}), reporter)
+        return system.prepare(settings, reporter)
 
 
 def read_config(folder: Path, plugins: Plugins, reporter: Reporter) -> RunConfig:
@@ -164,7 +170,7 @@ def open_classifier(
         UsageError: the plugin that made the backbone is not installed.
         WeightsError: the values do not fit the network that the plugin makes now.
     """
-    _require(plugins, "backbone", info.backbone, info, file.path)
+    require(plugins, "backbone", info.backbone, info, file.path)
     with plugins.named_by_package():
         # Values that are drawn at random would be replaced at once.
         from mindspore.nn.utils import no_init_parameters
@@ -275,7 +281,7 @@ def build_splits(
     from msft_core.system.device import cpu_count
 
     name = config.dataset.name
-    _require(plugins, "dataset", name, info, Path("the run"))
+    require(plugins, "dataset", name, info, Path("the run"))
     with plugins.named_by_package():
         splits, owner, _ = plugins.ask(
             "build_dataset",
@@ -299,7 +305,7 @@ def build_splits(
     return found.splits
 
 
-def _require(plugins: Plugins, kind: Kind, name: str, info: CheckpointInfo, where: Path) -> None:
+def require(plugins: Plugins, kind: Kind, name: str, info: CheckpointInfo, where: Path) -> None:
     """Raise UsageError where no plugin offers a component that a run used."""
     if name in plugins.components(kind):
         return

@@ -39,8 +39,8 @@ def scan_class_folders(root: Path) -> dict[str, list[Path]]:
     return {folder.name: sorted(_files(folder), key=Path.as_posix) for folder in sub_folders(root)}
 
 
-def scan_files(root: Path) -> list[Path]:
-    """Return all files below ``root``, without regard to classes, otherwise as above.
+def files_below(root: Path) -> list[Path]:
+    """Return all files below a folder, sorted by path, as ``scan_class_folders`` finds them.
 
     Raises: DataError if ``root`` is not a folder or cannot be read.
     """

@@ -9,7 +9,7 @@ import typer
 
 from msft_core.cli import completion
 from msft_core.cli.errors import reported
-from msft_core.cli.options import Blocked, Modules, Verbose
+from msft_core.cli.options import Blocked, Device, Modules, Verbose
 
 
 def command(
@@ -17,7 +17,7 @@ def command(
         Path,
         typer.Argument(
             metavar="RUN",
-            help="Run folder, or a checkpoint.",
+            help="Run folder, or a checkpoint (.ckpt) of one.",
             autocompletion=completion.run_folders,
         ),
     ],
@@ -55,14 +55,7 @@ def command(
             help="Change a setting of the format, such as exporter.KEY=VALUE (repeatable).",
         ),
     ] = None,
-    device: Annotated[
-        str,
-        typer.Option(
-            metavar="DEVICE",
-            help="cpu, gpu, ascend or auto.",
-            autocompletion=completion.devices,
-        ),
-    ] = "auto",
+    device: Device = "auto",
     plugin: Modules = None,
     without: Blocked = None,
     verbose: Verbose = False,

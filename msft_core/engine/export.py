@@ -15,7 +15,7 @@ from msft_core.data.views import evaluation_view, normalise
 from msft_core.engine.load import open_run
 from msft_core.errors import DataError, ExportError, PluginError, UsageError
 from msft_core.files import json_text, write_json, write_together
-from msft_core.folders import scan_files
+from msft_core.folders import files_below
 from msft_core.images import FileTable, ImageError
 from msft_core.runs.checkpoints import CheckpointInfo
 from msft_core.runs.shown import evenly_spaced, indices_of
@@ -127,7 +127,7 @@ def _suffix(format: str) -> str:
 def _images(run: FinishedRun, data_dir: str | Path | None) -> ImageTable:
     if data_dir is not None:
         root = Path(data_dir).expanduser()
-        files = scan_files(root)
+        files = files_below(root)
         names = tuple(file.relative_to(root).as_posix() for file in files)
         return FileTable(names, (0,) * len(files), tuple(map(str, files)))
     another = "--data-dir DIR names a folder of images to check the exported file with."

@@ -41,8 +41,8 @@ MODULES = {
 NAMES = {
     "errors": "suggest",
     "images": "FileTable MemoryTable subset decode ImageError",
-    "folders": """read_splits scan_class_folders files_below sub_folders find_folder find_split_roots
-        require_folder TRAIN_NAMES VAL_NAMES TEST_NAMES""",
+    "folders": """read_splits scan_class_folders files_below sub_folders find_folder
+        find_split_roots require_folder TRAIN_NAMES VAL_NAMES TEST_NAMES""",
     "downloads": "fetch cached_path",
     "files": """write_atomically write_together write_text write_json write_json_lines json_text
         follow_umask""",

@@ -40,6 +40,11 @@ if TYPE_CHECKING:
 CHECKED = 32
 """Number of real images with which an exported file is compared."""
 
+_DISTINCT = 1e-3
+"""Probabilities that differ by less are the same for the check."""
+
+_FILES_OF_A_RUN = ("best.ckpt", "last.ckpt", "classes.json", "environment.json", "config.toml")
+
 _NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
@@ -113,8 +118,17 @@ def _target(run: FinishedRun, given: Path, format: str, out: str | Path | None) 
     if target.is_dir():
         raise UsageError(f"--out {target} is a folder: name a file in it.")
     if not target.parent.is_dir():
-        raise UsageError(f"there is no folder {target.parent}: create it first.")
+        raise UsageError(f"--out {target}: there is no folder {target.parent}; create it first.")
+    for path in (target, _beside(target)):
+        of_run = path.name in _FILES_OF_A_RUN and path.parent.resolve() == run.folder.resolve()
+        if of_run or path.resolve() == run.checkpoint.resolve():
+            raise UsageError(f"--out {target} would replace {path} of the run: name another file.")
     return target
+
+
+def _beside(target: Path) -> Path:
+    """The JSON file that describes an exported file."""
+    return target.with_name(f"{target.name}.json")
 
 
 def _suffix(format: str) -> str:
@@ -183,7 +197,10 @@ def describe(
         network = Chain(cells)
         network.set_train(False)
         # Not with the Cell that is exported, whose own mistakes would then be on both sides.
-        probabilities = softmax(network(ms.Tensor(inputs)).asnumpy().astype(np.float32))
+        logits = network(ms.Tensor(inputs)).asnumpy().astype(np.float32)
+        if not np.isfinite(logits).all():
+            raise ExportError("the network's outputs are not finite: choose another checkpoint.")
+        probabilities = softmax(logits)
         cell = Exported(cells, preprocessing if normalises else None)
         cell.set_train(False)
     images = np.ascontiguousarray(views.transpose(0, 3, 1, 2), np.float32)
@@ -292,7 +309,7 @@ def write(
     """
     from msft_core.training.compilation import MINDSPORE
 
-    beside = target.with_name(f"{target.name}.json")
+    beside = _beside(target)
     context = Context(0, cache_dir(), reporter, model.classes)
 
     def export_to(folder: Path) -> list[Path]:
@@ -321,6 +338,11 @@ def write(
         raise
     except OSError as error:
         raise _unwritable(target, error) from error
+    if len(model.images) > 1 and np.ptp(model.probabilities, axis=0).max() < _DISTINCT:
+        reporter.warning(
+            f"all {len(model.images)} images that {target} was checked with get the same "
+            "probabilities, so the check says little: give others with --data-dir DIR."
+        )
     reporter.info(f"{target}: {_checked_how(model)}")
     reporter.info(f"{beside}: class names and preprocessing")
 

@@ -256,8 +256,8 @@ def export_model(
     Args:
         name: name of the exporter.
         model: the network with its class names, preprocessing, and a few real images.
-        path: the file to write, in an empty temporary folder. It has its final name; msft moves it
-            to its final folder afterwards.
+        path: the file to write, ``model.NAME`` in an empty temporary folder. msft gives it its
+            final name afterwards.
         settings: the exporter's settings, an instance of the component's model.
         context: seed, cache folder, reporter, class names.
 

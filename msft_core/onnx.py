@@ -28,7 +28,8 @@ def write_onnx(
     Needs no package besides MindSpore.
 
     Args:
-        cell: from one tensor, float32, to one tensor. In the file the input is called ``images``.
+        cell: from one tensor, float32, to one tensor. In the file these are called ``images`` and
+            ``outputs``.
         shape: of the input; None where the size may vary, so (None, 3, 224, 224) takes any number
             of images.
         path: the file to write. Its name must end with ``.onnx``.
@@ -41,12 +42,19 @@ def write_onnx(
             that names the operator, without a full stop.
         OSError: the file cannot be written.
     """
-    network = _Named(cell)
+    network = _Anew(cell)
     network.set_train(False)
+    # MindSpore logs that a disk is full, and goes on.
+    values = sum(parameter.asnumpy().nbytes for parameter in network.get_parameters())
+    path.write_bytes(bytes(values))
     try:
-        ms.onnx.export(network, ms.Tensor(shape=list(shape), dtype=ms.float32), file_name=str(path))
-    except OSError:
-        raise
+        ms.onnx.export(
+            network,
+            ms.Tensor(shape=list(shape), dtype=ms.float32),
+            file_name=str(path),
+            input_names=["images"],
+            output_names=["outputs"],
+        )
     # MindSpore's graph compiler may raise any exception for a network's code.
     except Exception as error:
         raise ExportError(_refusal(error)) from error
@@ -57,17 +65,15 @@ def write_onnx(
     return path
 
 
-class _Named(nn.Cell):
-    """Gives the input its name. New for each file: exporting one cell twice fails in MindSpore 2.10
-    where it has batch norms.
-    """
+class _Anew(nn.Cell):
+    """New for each file: MindSpore 2.10 cannot export a cell with batch norms twice."""
 
     def __init__(self, cell: nn.Cell) -> None:
         super().__init__(auto_prefix=False)
         self.cell = cell
 
-    def construct(self, images: Tensor) -> Tensor:
-        return self.cell(images)
+    def construct(self, x: Tensor) -> Tensor:
+        return self.cell(x)
 
 
 def _refusal(error: Exception) -> str:

@@ -93,7 +93,7 @@ def with_onnx_runtime(path: Path) -> Callable[[Array], Array]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return lambda images: session.run(None, {"images": images})[0]
+    return lambda images: session.run(["outputs"], {"images": images})[0]
 
 
 def with_the_tiny_network(path: Path) -> Callable[[Array], Array]:
@@ -217,6 +217,16 @@ def test_the_command_prints_what_it_wrote_and_nothing_else(msft: Msft, run: Path
     assert first.startswith(f"{run}/model.onnx: its probabilities for 8 images differ by at most ")
     assert second == f"{run}/model.onnx.json: class names and preprocessing"
     assert not [path.name for path in run.iterdir() if path.name.startswith(".")]
+
+
+def test_a_folder_may_have_a_name_of_any_script(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "my photos (狼)"
+    folder.mkdir()
+    for format in FORMATS:
+        path = exported(run, format, out=folder / "a b+c.bin")
+        plain = shutil.copy(path, tmp_path / f"plain.{format}")  # MindSpore reads no other name
+        assert READERS[format](Path(plain))(inputs(("red/1000.jpg",), False)).shape == (1, 2)
+    assert {one.name for one in folder.iterdir()} == {"a b+c.bin", "a b+c.bin.json"}
 
 
 # The images for the check

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping, Sequence
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -313,21 +316,21 @@ def write(
     context = Context(0, cache_dir(), reporter, model.classes)
 
     def export_to(folder: Path) -> list[Path]:
-        inside = folder / "export"
+        inside = folder.absolute() / "export"
         inside.mkdir()
-        path = inside / f"model.{_suffix(component.name)}"
-        with MINDSPORE, plugins.named_by_package():
-            written, _, _ = plugins.ask(
+        name = f"model.{_suffix(component.name)}"
+        with MINDSPORE, plugins.named_by_package(), _plain_path(inside) as path:
+            plugins.ask(
                 "export_model",
                 "exporter",
                 component.name,
                 model=model,
-                path=path,
+                path=path / name,
                 settings=settings,
                 context=context,
             )
         about = write_json(folder / beside.name, _about(component.name, model))
-        return [written, about]
+        return [inside / name, about]
 
     try:
         write_together([target, beside], export_to)
@@ -347,10 +350,19 @@ def write(
     reporter.info(f"{beside}: class names and preprocessing")
 
 
+@contextmanager
+def _plain_path(folder: Path) -> Iterator[Path]:
+    """Another path to a folder, of a few plain letters: MindSpore refuses spaces and other scripts
+    in the path of a file that it writes, but the user's folder may have them.
+    """
+    with tempfile.TemporaryDirectory(prefix="msft-") as plain:
+        link = Path(plain, "export")
+        link.symlink_to(folder, target_is_directory=True)
+        yield link
+
+
 def _about(format: str, model: ExportModel) -> dict[str, Any]:
     """The content of the JSON file."""
-    import json
-
     facts = {key: json.loads(value) for key, value in model.metadata.items()}
     check = {"images": len(model.images), "greatest_difference": model.difference}
     return {"format": format, **facts, "check": check}

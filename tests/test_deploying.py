@@ -16,7 +16,7 @@ import msft_plugins.sample
 PAGE = DOCS / "deploying.md"
 PROGRAMS = {block.title: block.text for block in blocks_of(PAGE) if block.language == "python"}
 PICTURE = Path(msft_plugins.sample.__file__).parent / "pictures" / "val" / "wolves" / "003.jpg"
-SMALL = "--epochs 1 --set dataset.train_per_class=6 --set dataset.val_per_class=3".split()
+SMALL = ["--epochs", "1", "--set", "dataset.train_per_class=6", "--set", "dataset.val_per_class=3"]
 SMALL += ["--without", "figures", "--without", "report"]
 
 
@@ -72,6 +72,6 @@ def test_pytorch_alone_gives_msfts_probabilities(place: Path) -> None:
     command = "run --dataset sample --backbone resnet50 --weights resnet50.pth --strategy freeze"
     command += " --set backbone.image_size=64 --lr 1 --out runs/resnet"
     python("-m", "msft_core", *command.split(), *SMALL, cwd=place)
-    python("-m", "msft_core", *"export runs/resnet --format safetensors".split(), cwd=place)
+    python("-m", "msft_core", *["export", "runs/resnet", "--format", "safetensors"], cwd=place)
     (place / "program.py").write_text(PROGRAMS["with_pytorch.py"])
     require_same(python("program.py", cwd=place), place / "runs/resnet", place / "photo.jpg")

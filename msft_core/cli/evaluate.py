@@ -119,13 +119,7 @@ def command(
         else:
             print_evaluation(found)
         if csv is not None:
-            from msft_core.runs.predictions_file import write_predictions
-
-            try:
-                write_predictions(csv, found.measures.predictions)
-            except OSError as error:
-                reason = error.strerror or error
-                raise UsageError(f"{csv} cannot be written: {reason}.") from error
+            found.write_csv(csv)
 
 
 def _of_dataset(assignments: Iterable[str]) -> dict[str, Any]:
@@ -161,12 +155,20 @@ def print_evaluation(found: Evaluation) -> None:
         f"{_number(classes, 'class', 'classes')}{left_out}",
     )
     console.print(_figures(found))
+    if any(one.low == one.high is not None for one in found.figures.values()):
+        _line(
+            console,
+            "An interval without width: resampling these images always gives the same figure, so "
+            "it does not say how sure the figure is.",
+        )
+    for note in found.notes:
+        _line(console, f"Note: {note}")
+    for warning in found.warnings:
+        _line(console, f"Warning: {warning}")
     _classes(console, measures)
     if classes <= _MATRIX_UP_TO:
         _matrix(console, measures)
     _mistakes(console, measures)
-    for warning in found.warnings:
-        _line(console, f"Note: {warning}")
 
 
 def _number(count: int, one: str, several: str = "") -> str:

@@ -145,7 +145,7 @@ def read_splits(
 
 def read_split(
     root: Path | str, split: str, classes: Sequence[str], *, bare: bool = True
-) -> tuple[FileTable, tuple[str, ...]]:
+) -> tuple[FileTable, Path, tuple[str, ...]]:
     """Return the images of one split of a folder, for a class list that is fixed already.
 
     Args:
@@ -154,7 +154,8 @@ def read_split(
         classes: class names in label order. The folder may have fewer.
         bare: if the folder has no folder of a split, take bare ``CLASS`` folders: all images.
 
-    Returns: the images, with paths relative to ``root`` as ids, and notes for the user.
+    Returns: the images, with paths relative to ``root`` as ids; the folder that has the class
+    folders; notes for the user.
     Raises: DataError; for a class that is not in ``classes`` its message names both lists.
     """
     root = Path(root)
@@ -185,7 +186,7 @@ def read_split(
         )
     if lacking := [name for name in classes if name not in files]:
         notes.append(f"{chosen} has no image of {_classes(lacking)}")
-    return _table(files, classes, root), tuple(notes)
+    return _table(files, classes, root), chosen, tuple(notes)
 
 
 def _split_folder(root: Path, split: str, classes: Sequence[str]) -> Path | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -101,6 +103,7 @@ def command(
         if csv is not None and not csv.absolute().parent.is_dir():
             raise UsageError(f"{csv} cannot be written: there is no folder {csv.parent}.")
         # What is asked for goes to standard output, and nothing else.
+        reporter = console_reporter(quiet=quiet, verbose=verbose, to_stderr=True)
         found = evaluate(
             run,
             split=split,
@@ -110,12 +113,14 @@ def command(
             modules=plugin or (),
             without=without or (),
             device=device,
-            reporter=console_reporter(quiet=quiet, verbose=verbose, to_stderr=True),
+            reporter=reporter,
         )
         if as_json:
             from msft_core.files import json_text
 
             typer.echo(json_text(found.to_mapping(), indent=2))
+            for warning in found.warnings:
+                reporter.warning(warning)
         else:
             print_evaluation(found)
         if csv is not None:
@@ -146,7 +151,7 @@ def print_evaluation(found: Evaluation) -> None:
     from rich.console import Console
 
     measures = found.measures
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = Console(highlight=False, markup=False, emoji=False, width=_width(measures))
     images, classes = len(measures.predictions.ids), len(measures.per_class)
     left_out = f", {_number(len(found.skipped), 'image')} left out" if found.skipped else ""
     _line(
@@ -169,6 +174,16 @@ def print_evaluation(found: Evaluation) -> None:
     if classes <= _MATRIX_UP_TO:
         _matrix(console, measures)
     _mistakes(console, measures)
+
+
+def _width(measures: Measures) -> int | None:
+    """Columns of the output: those of the terminal. In a pipe no file name is folded."""
+    if sys.stdout.isatty() or "COLUMNS" in os.environ:
+        return None
+    shown = measures.mistakes[:_MISTAKES_SHOWN].tolist()
+    longest_file = max((len(measures.predictions.ids[index]) for index in shown), default=0)
+    longest_class = max(len(one.name) for one in measures.per_class)
+    return max(80, longest_file + 2 * longest_class + 20)
 
 
 def _number(count: int, one: str, several: str = "") -> str:
@@ -257,7 +272,7 @@ def _matrix(console: Console, measures: Measures) -> None:
     if widest + sum(len(name) + 1 for name in classes) > console.width:
         heads = [str(number) for number in range(1, len(classes) + 1)]
         classes = [f"{head} {name}" for head, name in zip(heads, classes, strict=True)]
-    _title(console, "Confusion matrix: rows are true classes, columns predicted ones")
+    _title(console, "Confusion matrix (rows: true, columns: predicted)")
     table = _table(["class"], heads)
     for name, row in zip(classes, measures.confusion.tolist(), strict=True):
         _add(table, name, *map(str, row))

@@ -128,7 +128,8 @@ def evaluate(
         without: as with ``--without``.
         objects: plugin objects or classes.
         device: cpu, gpu, ascend or auto.
-        reporter: for lines, warnings and progress; by default the console.
+        reporter: names the images that are left out, and shows progress; by default the
+            console.
 
     Raises:
         MsftError: there is no such run, split or folder; the images have a class that the run does
@@ -162,8 +163,6 @@ def _evaluate(
     if settings and dataset is None:
         raise UsageError("settings are those of another dataset: name it with --dataset NAME.")
     images = choose(run, split, data_dir, dataset, settings)
-    for note in images.notes:
-        run.reporter.info(note)
     for image in images.skipped[:_NAMED]:
         run.reporter.warning(f"left out: {image.id}: {image.reason}")
     if len(images.skipped) > _NAMED:
@@ -174,11 +173,8 @@ def _evaluate(
         )
     trained_on, unknown = find_trained_on(run, split, images)
     warnings = warnings_about(run, split, images, trained_on)
-    for warning in warnings:
-        run.reporter.warning(warning)
     notes = images.notes
     if unknown:
-        run.reporter.info(unknown)
         notes += (unknown,)
 
     classifier = run.classifier
@@ -214,7 +210,6 @@ def _measured(
 
     measures, own = measure(predictions), intervals(predictions)
     if note := _of_certainty(measures):
-        run.reporter.info(note)
         notes += (note,)
     enabled = _enabled(run)
     hook = "compute_metrics"

@@ -109,8 +109,8 @@ def _of_run(run: FinishedRun, split: str, folder: Path | None) -> Images:
 
 
 def _of_folder(run: FinishedRun, folder: Path, split: str, *, bare: bool) -> Images:
-    table, notes = read_split(folder, split, run.info.classes, bare=bare)
-    checked = _checked(run, table, "", f"images in {folder}")
+    table, taken, notes = read_split(folder, split, run.info.classes, bare=bare)
+    checked = _checked(run, table, "", f"images in {taken}")
     return replace(checked, notes=notes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,7 +104,9 @@ def command(
             reporter=reporter if verbose else console_reporter(quiet=True),
         ).classifier
         show = _Json(classifier.classes, top) if as_json else _Silent()
-        with reporter.progress("predicting", len(files), "images") as advance:
+        one = len(files) == 1  # is done at once
+        several = reporter.progress("predicting", len(files), "images")
+        with nullcontext(lambda count: None) if one else several as advance:
             found = classify(classifier, files, advance, show)
         if not as_json:
             _print_table(found.files, found.probabilities, classifier.classes, top)

@@ -87,8 +87,10 @@ class PlainReporter:
 class TerminalReporter(PlainReporter):
     """The same for a terminal. rich draws bars and the view; it is imported when one begins."""
 
-    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
-        super().__init__(quiet=quiet, verbose=verbose)
+    def __init__(
+        self, *, quiet: bool = False, verbose: bool = False, out: TextIO | None = None
+    ) -> None:
+        super().__init__(quiet=quiet, verbose=verbose, out=out)
         self._bar_console: Any = None
         self._view: LiveView | None = None
 
@@ -118,7 +120,7 @@ class TerminalReporter(PlainReporter):
         Args:
             log: receives the lines that the view does not print.
         """
-        if self.quiet or self._bar_console is not None or self._view is not None:
+        if self.quiet or self._out or self._bar_console or self._view:
             return None
         from msft_core.system.live_view import LiveView, TerminalConsole, suits
 
@@ -147,6 +149,7 @@ class TerminalReporter(PlainReporter):
     def _bar(
         self, description: str, total: int | None, unit: str
     ) -> Iterator[Callable[[int], None]]:
+        from rich.console import Console
         from rich.progress import (
             BarColumn,
             DownloadColumn,
@@ -166,7 +169,10 @@ class TerminalReporter(PlainReporter):
             label,
             TimeRemainingColumn(),
             transient=True,
-            redirect_stderr=sys.stderr.isatty(),  # else it is a file
+            console=Console(file=self._out),
+            # Where a stream is a file or a pipe, what is meant for it goes there.
+            redirect_stdout=sys.stdout.isatty(),
+            redirect_stderr=sys.stderr.isatty(),
         )
         task = bar.add_task(description, total=total)
         with bar:
@@ -196,11 +202,20 @@ def _amount(count: int, unit: str) -> str:
     return f"{count / 1e6:.1f} MB" if unit in _BYTES else f"{count} {unit}".strip()
 
 
-def console_reporter(*, quiet: bool = False, verbose: bool = False) -> PlainReporter:
-    """A reporter for a terminal if standard output is one, and with plain lines if not."""
+def console_reporter(
+    *, quiet: bool = False, verbose: bool = False, to_stderr: bool = False
+) -> PlainReporter:
+    """A reporter for a terminal if it prints to one, and with plain lines if not.
+
+    Args:
+        quiet: print warnings only.
+        verbose: the user wants to see tracebacks.
+        to_stderr: print everything to standard error, since standard output holds data.
+    """
+    out = sys.stderr if to_stderr else sys.stdout
     dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")
-    kind = TerminalReporter if sys.stdout.isatty() and not dumb else PlainReporter
-    return kind(quiet=quiet, verbose=verbose)
+    kind = TerminalReporter if out.isatty() and not dumb else PlainReporter
+    return kind(quiet=quiet, verbose=verbose, out=sys.stderr if to_stderr else None)
 
 
 def training_view(reporter: Reporter, log: LogFile) -> TrainingView:

@@ -46,7 +46,7 @@ class Outcome:
         best = self.report.best
         if best is None:
             return "no checkpoint was chosen as best"
-        return f"{best.value:.6f} after epoch {best.epoch} of {self.epochs}"
+        return f"{best.value:.6f} in epoch {best.epoch} of {self.epochs}"
 
     @property
     def checkpoint(self) -> Path:

@@ -139,12 +139,12 @@ class LiveView:
         self._metric = best.metric if best else self._metric or next(iter(record.val), "")
         if math.isfinite(value := record.val.get(self._metric, math.nan)):
             self._values.append(value)
-        figures = [f"Epoch {record.epoch}/{self._epochs}", f"train loss {record.train['loss']:.4f}"]
-        names = sorted(record.val, key=lambda name: name != self._metric)
-        figures += [f"val {name} {record.val[name]:.4f}" for name in names]
-        line = Text(_GAP.join([*figures, _seconds(record.seconds)]))
+        figures = [f"Epoch {record.epoch}/{self._epochs}", f"loss {record.train['loss']:.4f}"]
+        shown = dict.fromkeys(name for name in (self._metric, "loss") if name in record.val)
+        figures += [f"val {name} {record.val[name]:.4f}" for name in shown]
+        line = Text("  ".join([*figures, _seconds(record.seconds)]))
         if improved:
-            line.append(f"{_GAP}best so far", "green")
+            line.append("  best so far", "green")
         self.print(line)
 
     def finishing(self) -> None:

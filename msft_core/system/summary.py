@@ -33,8 +33,11 @@ def summary(outcome: Outcome) -> Iterator[Text]:
     for number, picture in enumerate(sorted(folder.glob("*.png"))):
         yield _row("" if number else "pictures", _link(picture))
     yield _row("run folder", _link(folder))
+    log = _link(folder / "log.txt")
     if outcome.warnings:
-        yield _row(f"{outcome.warnings} warnings", _link(folder / "log.txt"))
+        count = "1 warning" if outcome.warnings == 1 else f"{outcome.warnings} warnings"
+        log.append(f" ({count})", "yellow")
+    yield _row("log", log)
     yield _row("next", Text(f"msft predict {run} IMAGE"))
     yield _row("", Text(f"msft evaluate {run}"))
 
@@ -45,7 +48,7 @@ def _row(name: str, value: Text) -> Text:
 
 def _link(path: Path) -> Text:
     """The path as text, which terminals that know OSC 8 open on a click."""
-    return Text(_shown(path), Style(link=path.absolute().as_uri()))
+    return Text().append(_shown(path), Style(link=path.absolute().as_uri()))
 
 
 def _shown(path: Path) -> str:

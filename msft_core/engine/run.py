@@ -222,7 +222,7 @@ def _train_to_the_end(
                 break
     except (Exception, KeyboardInterrupt) as caught:
         error = caught
-    view.finishing()
+    error = _caught(view.finishing, error)
     # 10: last.ckpt, the best checkpoint again, and the end. Whatever fails, the rest is done.
     if error is None or isinstance(error, KeyboardInterrupt):
         error = _caught(run.save_last, error)

@@ -149,7 +149,6 @@ class TerminalReporter(PlainReporter):
     def _bar(
         self, description: str, total: int | None, unit: str
     ) -> Iterator[Callable[[int], None]]:
-        from rich.console import Console
         from rich.progress import (
             BarColumn,
             DownloadColumn,
@@ -158,6 +157,8 @@ class TerminalReporter(PlainReporter):
             TextColumn,
             TimeRemainingColumn,
         )
+
+        from msft_core.system.live_view import TerminalConsole
 
         of_bytes = unit in _BYTES
         count = DownloadColumn() if of_bytes else MofNCompleteColumn()
@@ -169,7 +170,7 @@ class TerminalReporter(PlainReporter):
             label,
             TimeRemainingColumn(),
             transient=True,
-            console=Console(file=self._out),
+            console=TerminalConsole(file=self._out),
             # Where a stream is a file or a pipe, what is meant for it goes there.
             redirect_stdout=sys.stdout.isatty(),
             redirect_stderr=sys.stderr.isatty(),

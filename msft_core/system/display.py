@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -188,7 +188,8 @@ class SafeView:
         if self._view is self._plain:
             raise error
         view, self._view = self._view, self._plain
-        view.close()
+        with suppress(Exception):
+            view.close()
         self._log.warning(f"the live view failed: {first_line(error)}. Plain lines follow.")
 
 

@@ -134,7 +134,8 @@ from msft_core.testing import tiny
 def run(out):
     before = sys.stdout, sys.stderr
     msft_core.run({"dataset": "tiny", "backbone": "tiny", "without": ["figures", "report"],
-                   "training": {"epochs": 2, "batch_size": 8}, "runtime": {"mode": "pynative"}}, plugins=[tiny], out=out)
+                   "training": {"epochs": 2, "batch_size": 8},
+                   "runtime": {"mode": "pynative"}}, plugins=[tiny], out=out)
     assert (sys.stdout, sys.stderr) == before
 
 run("one")
@@ -181,7 +182,8 @@ class OutStream(io.TextIOBase):
 
 real, sys.stdout = sys.stdout, OutStream()
 msft_core.run({"dataset": "tiny", "backbone": "tiny", "without": ["figures", "report"],
-               "training": {"epochs": 2, "batch_size": 8}, "runtime": {"mode": "pynative"}}, plugins=[tiny], out="out")
+               "training": {"epochs": 2, "batch_size": 8},
+               "runtime": {"mode": "pynative"}}, plugins=[tiny], out="out")
 shown, sys.stdout = sys.stdout.text, real
 assert not [name for name in sys.modules if name.partition(".")[0] == "rich"], "rich is imported"
 print(shown, end="")

@@ -249,6 +249,13 @@ class LiveRun:
                     return
                 interrupted = True
 
+    @property
+    def engine(self) -> str:
+        """What computed the run, in words."""
+        frozen = ", then ".join(filter(None, self._engines))
+        here = f"MindSpore on {self._environment['device']}"
+        return f"{here}, frozen stages by {frozen}" if frozen else here
+
     def write_environment(self) -> None:
         """Write ``environment.json`` anew where another engine took over."""
         if self.feed.engine not in self._engines:

@@ -23,6 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from msft_core.pages.texts import percent, whole_percent
 from msft_core.types import Best, EpochRecord
 
 COLOURS = ("c1", "c2", "c3", "c4", "c5", "c6")
@@ -180,20 +181,6 @@ class Scale:
     whole: bool = False
 
 
-def percent(value: float) -> str:
-    """A share as text: ``95.8 %``."""
-    return f"{100 * value:.1f} %"
-
-
-def whole_percent(value: float) -> str:
-    """A share as text: ``96 %``."""
-    return f"{100 * value:.0f} %"
-
-
-EPOCHS = Scale("epoch", text=lambda epoch: f"{epoch:.0f}", whole=True)
-SHARES = Scale("", text=percent, tick=whole_percent)
-
-
 def line_chart(
     title: str,
     lines: Sequence[Line],
@@ -245,6 +232,8 @@ def line_chart(
     low, high = (y.text(value) for value in _range(lines))
     label = f"{title}: line chart over {x.name}, from {low} to {high}. Its table has all values."
     legend = [(line.colour, line.name, line.dashed) for line in lines if line.colour != PALE]
+    if len(lines) == 1 and lines[0].name.lower() in title.lower():
+        legend = []
     if pale := sum(line.colour == PALE for line in lines):
         legend.append((PALE, f"{pale} more", False))
     if mark:
@@ -397,15 +386,14 @@ def _svg(figure: Figure) -> Markup:
 
 
 def curves(history: Sequence[EpochRecord], best: Best | None) -> list[Chart]:
-    """Loss, metrics between 0 and 1, other metrics, and learning rate by epoch.
+    """Loss, metrics between 0 and 1, and each other metric by epoch.
 
     Args:
         history: a record for each epoch, at least one.
         best: the epoch to mark.
     """
     mark = (best.epoch, f"best epoch, {best.epoch}") if best else None
-    limits = (history[0].epoch - 0.4, history[-1].epoch + 0.4)
-    x = Scale(EPOCHS.name, limits, EPOCHS.text, whole=True)
+    x = _epochs(history)
     losses = [
         Line("training", series((r.epoch, r.train) for r in history)("loss"), "c2", dashed=True),
         Line("validation", series((r.epoch, r.val) for r in history)("loss"), "c1"),
@@ -419,18 +407,25 @@ def curves(history: Sequence[EpochRecord], best: Best | None) -> list[Chart]:
     charts = [line_chart("Loss", losses, x, y, mark=mark)]
     if shares:
         lines = coloured([(name, of_metric(name)) for name in shares])
-        title = shares[0].capitalize() if len(shares) == 1 else "Metrics"
+        title = "Validation " + (shares[0] if len(shares) == 1 else "metrics")
         y = Scale("", share_limits(lines), percent, whole_percent)
-        charts.append(line_chart(title, lines, x, y, mark=mark, note="on the validation images"))
+        charts.append(line_chart(title, lines, x, y, mark=mark))
     for name in names:
         if name not in shares and any(math.isfinite(v) for _, v in of_metric(name)):
             line = Line(name, of_metric(name))
             charts.append(line_chart(name, [line], x, Scale(""), mark=mark))
-    rate = Line("learning rate", [(r.epoch, r.learning_rate) for r in history], "c4")
-    charts.append(
-        line_chart("Learning rate", [rate], x, Scale("", text="{:.3g}".format), mark=mark)
-    )
     return charts
+
+
+def learning_rates(history: Sequence[EpochRecord]) -> Chart:
+    """The learning rate at the end of each epoch."""
+    line = Line("learning rate", [(r.epoch, r.learning_rate) for r in history], "c4")
+    return line_chart("Learning rate", [line], _epochs(history), Scale("", text="{:.3g}".format))
+
+
+def _epochs(history: Sequence[EpochRecord]) -> Scale:
+    limits = (history[0].epoch - 0.4, history[-1].epoch + 0.4)
+    return Scale("epoch", limits, lambda epoch: f"{epoch:.0f}", whole=True)
 
 
 Points = list[tuple[float, float]]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from msft_core.pages import charts
-from msft_core.pages.charts import COLOURS, Line, Scale, line_chart, percent, whole_percent
-from msft_core.pages.texts import counted, number
+from msft_core.pages.charts import COLOURS, Line, Scale, line_chart
+from msft_core.pages.texts import counted, number, percent, whole_percent
 from msft_core.types import Array, Predictions
 
 _MATRIX_UP_TO = 40

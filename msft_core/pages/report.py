@@ -159,7 +159,7 @@ def _outcome(
     frequent = predictions.classes[int(majority.argmax())]
     meaning = [
         f"The interval shows how much chance decides with {counted(total, 'image')}: one more mistake "
-        f"changes the accuracy by {percent(1 / total)}. Always answering “{frequent}” would be "
+        f"changes the accuracy by {100 / total:.1f} points. Always answering “{frequent}” would be "
         f"right for {percent(majority.max() / total)}."
     ]
     if best:

@@ -1,6 +1,8 @@
-"""Numbers as people read them."""
+"""Numbers as people read them. A number and its unit stay on one line."""
 
 from __future__ import annotations
+
+_NO_BREAK = "\u00a0"
 
 
 def number(value: int) -> str:
@@ -17,18 +19,23 @@ def percent(share: float) -> str:
     """``95.8 %``. Only all is 100 %, and only nothing is 0 %."""
     text = f"{100 * share:.1f}"
     if text == "100.0":
-        return "100 %" if share >= 1 else "over 99.9 %"
+        return f"100{_NO_BREAK}%" if share >= 1 else f"over 99.9{_NO_BREAK}%"
     if text == "0.0":
-        return "0 %" if share <= 0 else "under 0.1 %"
-    return f"{text} %"
+        return f"0{_NO_BREAK}%" if share <= 0 else f"under 0.1{_NO_BREAK}%"
+    return f"{text}{_NO_BREAK}%"
+
+
+def whole_percent(share: float) -> str:
+    """``96 %``, for axes and shades."""
+    return f"{100 * share:.0f}{_NO_BREAK}%"
 
 
 def duration(seconds: float) -> str:
     """``0.05 s``, ``12.3 s``, ``4 min 05 s``, ``2 h 03 min``."""
     if seconds < 60:
-        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
+        return f"{seconds:.2f}{_NO_BREAK}s" if seconds < 1 else f"{seconds:.1f}{_NO_BREAK}s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
-        return f"{minutes} min {rest:02} s"
+        return f"{minutes} min {rest:02} s".replace(" ", _NO_BREAK)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min"
+    return f"{hours} h {minutes:02} min".replace(" ", _NO_BREAK)

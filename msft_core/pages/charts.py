@@ -392,7 +392,7 @@ def curves(history: Sequence[EpochRecord], best: Best | None) -> list[Chart]:
         history: a record for each epoch, at least one.
         best: the epoch to mark.
     """
-    mark = (best.epoch, f"best epoch, {best.epoch}") if best else None
+    mark = (best.epoch, f"best epoch ({best.epoch})") if best else None
     x = _epochs(history)
     losses = [
         Line("training", series((r.epoch, r.train) for r in history)("loss"), "c2", dashed=True),

@@ -1,4 +1,4 @@
-"""The report's parts about classes and probabilities. scikit-learn computes, at the first call."""
+"""The report's parts about classes and probabilities."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 from msft_core.pages import charts
 from msft_core.pages.charts import COLOURS, Line, Scale, line_chart
 from msft_core.pages.texts import counted, number, percent, whole_percent
-from msft_core.types import Array, Predictions
+from msft_core.runs.measures import Measures
+from msft_core.types import Array
 
 _MATRIX_UP_TO = 40
 """So many classes are shown as a matrix. For more there is the list of frequent mistakes."""
@@ -18,54 +19,47 @@ _MATRIX_UP_TO = 40
 _CONFUSED = 20
 """Rows of that list."""
 
-_BINS = 10
 
-
-def class_section(predictions: Predictions) -> dict[str, Any]:
+def class_section(measures: Measures) -> dict[str, Any]:
     """Confusion matrix, most frequent mistakes, and precision, recall and F1 of each class."""
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
-
-    classes = predictions.classes
-    labels = np.arange(len(classes))
-    counts = confusion_matrix(predictions.labels, predictions.predicted, labels=labels)
-    precision, recall, f1, support = precision_recall_fscore_support(
-        predictions.labels, predictions.predicted, labels=labels, zero_division=np.nan
-    )
-    predicted = counts.sum(axis=0)
-    rows = [
-        (
-            name,
-            number(int(support[label])),
-            number(int(predicted[label])),
-            *(_or_dash(value[label]) for value in (precision, recall, f1)),
-        )
-        for label, name in enumerate(classes)
-    ]
+    classes, counts = measures.predictions.classes, measures.confusion
     wrong = counts - np.diag(np.diag(counts))
     pairs = [(int(wrong[t, p]), int(t), int(p)) for t, p in np.argwhere(wrong)]
     pairs.sort(key=lambda pair: (-pair[0], pair[1:]))
     confused = [
-        (classes[t], classes[p], f"{number(n)} of {number(int(support[t]))}")
+        (classes[t], classes[p], f"{number(n)} of {number(int(counts[t].sum()))}")
         for n, t, p in pairs[:_CONFUSED]
     ]
-    show = len(classes) <= _MATRIX_UP_TO
+    rows = [
+        (
+            one.name,
+            number(one.count),
+            number(one.predicted),
+            _or_dash(one.precision if one.predicted else None),
+            _or_dash(one.recall),
+            _or_dash(one.f1),
+            "–" if one.auroc is None else f"{one.auroc:.3f}",
+        )
+        for one in measures.per_class
+    ]
     return {
-        "confusion": _matrix(counts, classes) if show else None,
+        "confusion": _matrix(counts, classes) if len(classes) <= _MATRIX_UP_TO else None,
         "confused": {"columns": ("true class", "predicted class", "images"), "rows": confused}
         if confused and len(classes) > 4
         else None,
         "per_class": {
-            "columns": ("class", "images", "predicted", "precision", "recall", "F1"),
+            "columns": ("class", "images", "predicted", "precision", "recall", "F1", "AUROC"),
             "rows": rows,
             "note": "Precision: the share of the images predicted as this class that are of it. "
             "Recall: the share of the images of this class that were found. "
-            "F1: their harmonic mean.",
+            "F1: the harmonic mean of both. AUROC: how well the probability of this class tells "
+            "its images from the others; 0.5 is guessing, 1 is perfect.",
         },
     }
 
 
-def _or_dash(value: float) -> str:
-    return "–" if np.isnan(value) else percent(value)
+def _or_dash(value: float | None) -> str:
+    return "–" if value is None else percent(value)
 
 
 def _matrix(counts: Array, classes: tuple[str, ...]) -> dict[str, Any]:
@@ -86,25 +80,31 @@ def _matrix(counts: Array, classes: tuple[str, ...]) -> dict[str, Any]:
     return {"classes": classes, "rows": rows}
 
 
-def probability_section(predictions: Predictions) -> dict[str, Any]:
+def probability_section(measures: Measures) -> dict[str, Any]:
     """ROC and calibration, as far as the images have more than one class."""
-    drawn = [chart for chart in (_roc(predictions), _calibration(predictions)) if chart]
-    lead = "How well the probabilities tell the classes apart, and whether they mean what they say."
+    drawn = [chart for chart in (_roc(measures), _calibration(measures)) if chart]
+    lead = (
+        "How well the probabilities tell the classes apart, and whether they mean what they say. "
+        f"The expected calibration error is {percent(measures.calibration_error)}: by so much the "
+        "probability of a prediction differs from how often it is right, on average."
+    )
     return {"charts": drawn, "lead": lead}
 
 
-def _roc(predictions: Predictions) -> charts.Chart | None:
+def _roc(measures: Measures) -> charts.Chart | None:
     """One class against the rest. Two classes give one curve; many give a mean curve too."""
-    from sklearn.metrics import auc, roc_curve
-
-    classes, labels = predictions.classes, predictions.labels
-    there = [c for c in range(len(classes)) if 0 < (labels == c).sum() < len(labels)]
-    if not there:
+    classes = measures.predictions.classes
+    labels = range(1, 2) if len(classes) == 2 else range(len(classes))
+    curves = {label: measures.roc_curve(label) for label in labels}
+    found = {
+        label: (curve.false_positive_rate, curve.true_positive_rate, curve.thresholds)
+        for label, curve in curves.items()
+        if curve is not None
+    }
+    if not found:
         return None
-    if len(classes) == 2:
-        there = there[-1:]
-    found = {c: roc_curve(labels == c, predictions.probabilities[:, c]) for c in there}
-    areas = {c: float(auc(fpr, tpr)) for c, (fpr, tpr, _) in found.items()}
+    there = list(found)
+    areas = {label: measures.per_class[label].auroc or 0.0 for label in found}
     grid = np.linspace(0, 1, 21)
     many = len(there) > len(COLOURS)
     lines = [
@@ -162,27 +162,21 @@ def _at(fpr: Array, tpr: Array, grid: Array) -> Array:
     return tpr[places]
 
 
-def _calibration(predictions: Predictions) -> charts.Chart | None:
-    """How often predictions of a probability are right, in ten equally wide bins."""
-    sure = predictions.probabilities.max(axis=1).astype(float)
-    right = predictions.predicted == predictions.labels
-    bins = np.minimum((sure * _BINS).astype(int), _BINS - 1)
-    points, told = [], {}
-    for one in np.unique(bins):
-        inside = bins == one
-        at = float(sure[inside].mean())
-        points.append((at, float(right[inside].mean())))
-        told[at] = int(inside.sum())
-    if not points:
-        return None
+def _calibration(measures: Measures) -> charts.Chart:
+    """How often predictions of a probability are right."""
+    bins = {
+        one.confidence: (one.accuracy, one.count)
+        for one in measures.calibration
+        if one.confidence is not None and one.accuracy is not None
+    }
     share = Scale("probability of the predicted class", (0, 1), percent, whole_percent)
     return line_chart(
         "Calibration",
-        [Line("right", points)],
+        [Line("right", [(at, accuracy) for at, (accuracy, _) in sorted(bins.items())])],
         share,
         Scale("predictions that are right", (0, 1), percent, whole_percent),
         diagonal=True,
         square=True,
-        more=lambda at: [("of", counted(told[at], "image"))],
+        more=lambda at: [("of", counted(bins[at][1], "image"))],
         note="on the dotted line, probabilities mean what they say",
     )

@@ -109,7 +109,7 @@ def _roc(measures: Measures) -> charts.Chart | None:
     many = len(there) > len(COLOURS)
     lines = [
         Line(
-            f"{classes[c]}, area {areas[c]:.3f}",
+            classes[c] if len(classes) == 2 else f"{classes[c]}, area {areas[c]:.3f}",
             _upper(fpr, tpr),
             charts.PALE if many else COLOURS[place],
             dots=False,
@@ -145,7 +145,7 @@ def _roc(measures: Measures) -> charts.Chart | None:
         more=more,
         note="each class against the others; the dotted line is guessing"
         if len(there) > 1
-        else f"{classes[there[0]]} against {classes[1 - there[0]]}; the dotted line is guessing",
+        else f"{classes[1]} against {classes[0]}, area {areas[1]:.3f}; the dotted line is guessing",
     )
 
 
@@ -154,7 +154,7 @@ def _upper(fpr: Array, tpr: Array) -> list[tuple[float, float]]:
     best: dict[float, float] = {}
     for x, y in zip(fpr.tolist(), tpr.tolist(), strict=True):
         best[x] = max(best.get(x, 0.0), y)
-    return sorted(best.items())
+    return [(0.0, 0.0), *sorted(best.items())]
 
 
 def _at(fpr: Array, tpr: Array, grid: Array) -> Array:
@@ -169,14 +169,21 @@ def _calibration(measures: Measures) -> charts.Chart:
         for one in measures.calibration
         if one.confidence is not None and one.accuracy is not None
     }
+    total = len(measures.predictions.labels)
     share = Scale("probability of the predicted class", (0, 1), percent, whole_percent)
     return line_chart(
         "Calibration",
-        [Line("right", [(at, accuracy) for at, (accuracy, _) in sorted(bins.items())])],
+        [
+            Line(
+                "right",
+                [(at, accuracy) for at, (accuracy, _) in sorted(bins.items())],
+                weights=[count / total for _, (_, count) in sorted(bins.items())],
+            )
+        ],
         share,
         Scale("predictions that are right", (0, 1), percent, whole_percent),
         diagonal=True,
         square=True,
         more=lambda at: [("of", counted(bins[at][1], "image"))],
-        note="on the dotted line, probabilities mean what they say",
+        note="on the dotted line, probabilities mean what they say; larger dots: more images",
     )

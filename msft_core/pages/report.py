@@ -30,7 +30,7 @@ from msft_core.runs.intervals import RESAMPLES, percentiles, resampled
 from msft_core.runs.measures import measure
 from msft_core.types import Array, EpochRecord, Predictions, Run
 
-_MISTAKES, _DOUBTS, _BATCH = 12, 6, 16
+_MISTAKES, _DOUBTS, _BATCH = 12, 6, 14
 """Numbers of pictures."""
 
 _MOST_DRAWN = 30_000_000

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from msft_core.pages import charts
 from msft_core.pages.charts import COLOURS, Line, Scale, line_chart
-from msft_core.pages.texts import counted, number, percent, whole_percent
-from msft_core.runs.measures import Measures
+from msft_core.pages.texts import counted, number, percent, short, whole_percent
+from msft_core.runs.measures import ClassMeasures, Measures
 from msft_core.types import Array
 
 _MATRIX_UP_TO = 40
 """So many classes are shown as a matrix. For more there is the list of frequent mistakes."""
 
-_CONFUSED = 20
+_CONFUSED = 10
 """Rows of that list."""
+
+_PALE_CURVES = 30
+"""So many ROC curves of single classes are drawn behind their mean."""
+
+_FEW = 12
+"""So many classes stand in their own order in the table; more, by F1, the lowest first."""
 
 
 def class_section(measures: Measures) -> dict[str, Any]:
@@ -27,7 +33,11 @@ def class_section(measures: Measures) -> dict[str, Any]:
     pairs = [(int(wrong[t, p]), int(t), int(p)) for t, p in np.argwhere(wrong)]
     pairs.sort(key=lambda pair: (-pair[0], pair[1:]))
     confused = [
-        (classes[t], classes[p], f"{number(n)} of {number(int(counts[t].sum()))}")
+        (
+            short(classes[t], 60),
+            short(classes[p], 60),
+            f"{number(n)} of {number(int(counts[t].sum()))}",
+        )
         for n, t, p in pairs[:_CONFUSED]
     ]
     rows = [
@@ -40,7 +50,7 @@ def class_section(measures: Measures) -> dict[str, Any]:
             _or_dash(one.f1),
             "–" if one.auroc is None else f"{one.auroc:.3f}",
         )
-        for one in measures.per_class
+        for one in _in_order(measures.per_class)
     ]
     return {
         "confusion": _matrix(counts, classes) if len(classes) <= _MATRIX_UP_TO else None,
@@ -53,9 +63,16 @@ def class_section(measures: Measures) -> dict[str, Any]:
             "note": "Precision: the share of the images predicted as this class that are of it. "
             "Recall: the share of the images of this class that were found. "
             "F1: the harmonic mean of both. AUROC: how well the probability of this class tells "
-            "its images from the others; 0.5 is guessing, 1 is perfect.",
+            "its images from the others; 0.5 is guessing, 1 is perfect."
+            + (" The classes with the lowest F1 come first." if len(classes) > _FEW else ""),
         },
     }
+
+
+def _in_order(classes: Sequence[ClassMeasures]) -> Sequence[ClassMeasures]:
+    if len(classes) <= _FEW:
+        return classes
+    return sorted(classes, key=lambda one: 2.0 if one.f1 is None else one.f1)
 
 
 def _or_dash(value: float | None) -> str:
@@ -64,7 +81,7 @@ def _or_dash(value: float | None) -> str:
 
 def _matrix(counts: Array, classes: tuple[str, ...]) -> dict[str, Any]:
     totals = counts.sum(axis=1)
-    few = len(classes) <= 12
+    few = len(classes) <= _FEW
 
     def cell(truth: int, guess: int) -> dict[str, Any]:
         shown, share = int(counts[truth, guess]), counts[truth, guess] / max(totals[truth], 1)
@@ -122,8 +139,8 @@ def _roc(measures: Measures) -> charts.Chart | None:
         mean = np.mean(at, axis=0)
         name = f"mean of {len(there)} classes, area {np.mean(list(areas.values())):.3f}"
         points = list(zip(grid.tolist(), mean.tolist(), strict=True))
-        lines.append(Line(name, points, COLOURS[0], dots=False, steps=True))
-        lines = lines[-1:] + lines[:-1]
+        of_classes = lines if len(lines) <= _PALE_CURVES else []
+        lines = [Line(name, points, COLOURS[0], dots=False), *of_classes]
     more = None
     if len(classes) == 2:
         fpr, _, thresholds = found[there[0]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 _NO_BREAK = "\u00a0"
 
 
@@ -39,3 +41,29 @@ def duration(seconds: float) -> str:
         return f"{minutes} min {rest:02} s".replace(" ", _NO_BREAK)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min".replace(" ", _NO_BREAK)
+
+
+def short(name: str, width: int) -> str:
+    """A name that is not wider than so many letters: its middle is left out.
+
+    The middle, since names often differ at the beginning or at the end. A Chinese character counts
+    as two letters.
+    """
+    if _width(name) <= width:
+        return name
+    tail = 2 * width // 5
+    kept = ""
+    for character in reversed(name):
+        if _width(character + kept) > tail:
+            break
+        kept = character + kept
+    head = ""
+    for character in name:
+        if _width(head + character) + _width(kept) > width - 1:
+            break
+        head += character
+    return f"{head}…{kept}"
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in text)

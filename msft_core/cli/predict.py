@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,7 +104,9 @@ def command(
             reporter=reporter if verbose else console_reporter(quiet=True),
         ).classifier
         show = _Json(classifier.classes, top) if as_json else _Silent()
-        with reporter.progress("predicting", len(files), "images") as advance:
+        one = len(files) == 1  # is done at once
+        several = reporter.progress("predicting", len(files), "images")
+        with nullcontext(lambda count: None) if one else several as advance:
             found = classify(classifier, files, advance, show)
         if not as_json:
             _print_table(found.files, found.probabilities, classifier.classes, top)
@@ -190,5 +193,5 @@ def _print_table(
                 Bar(1.0, 0.0, value, width=20),
             )
     # A pipe has no width: nothing is to be folded there.
-    width = None if sys.stdout.isatty() else 40 + max(map(len, files)) + max(map(len, classes))
+    width = None if sys.stdout.isatty() else 60 + max(map(len, files)) + max(map(len, classes))
     Console(width=width, highlight=False).print(table)

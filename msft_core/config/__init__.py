@@ -1,6 +1,6 @@
 """Turn a TOML file, flags and ``--set key=value`` into a ``RunConfig``."""
 
-from msft_core.config.checking import component_settings, resolve, settings_model
+from msft_core.config.checking import component_settings, resolve, section_settings, settings_model
 from msft_core.config.run_config import RunConfig
 from msft_core.config.sections import SECTIONS, DataSettings, RuntimeSettings
 from msft_core.config.sources import merge, parse_assignment, plugin_lists, read_toml
@@ -16,5 +16,6 @@ __all__ = [
     "plugin_lists",
     "read_toml",
     "resolve",
+    "section_settings",
     "settings_model",
 ]

@@ -49,7 +49,7 @@ def find_images(names: Iterable[str]) -> list[str]:
                 raise UsageError(f"the folder {name} has no files.")
             found |= dict.fromkeys(inside)
         elif glob.has_magic(name) and not path.exists():
-            matching = sorted(glob.glob(str(path), recursive=True))
+            matching = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
             files = [one for one in matching if not Path(one).is_dir()]
             if not files:
                 raise UsageError(f"no file matches {name}.")

@@ -15,6 +15,7 @@ from msft_core.cli import (
     doctor,
     errors,
     evaluate,
+    export,
     fetch,
     help,
     plugins,
@@ -41,6 +42,7 @@ app.command("fetch", cls=help.Command, rich_help_panel=_TRAIN)(fetch.command)
 app.command("predict", cls=help.Command, rich_help_panel=_USE)(predict.command)
 app.command("evaluate", cls=help.Command, rich_help_panel=_USE)(evaluate.command)
 app.command("report", cls=help.Command, rich_help_panel=_USE)(report.command)
+app.command("export", cls=help.Command, rich_help_panel=_USE)(export.command)
 app.add_typer(plugins.app, rich_help_panel=_INSPECT)
 app.command("doctor", cls=help.Command, rich_help_panel=_INSPECT)(doctor.command)
 app.add_typer(cache.app, rich_help_panel=_INSPECT)

@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
-from msft_core.cli import cache, check, doctor, errors, fetch, help, plugins, run
+from msft_core.cli import cache, check, compare, doctor, errors, fetch, help, plugins, run
 
 _TRAIN = "Train"
+_USE = "Use a trained classifier"
 _INSPECT = "Inspect and maintain"
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command("run", cls=run.Command, rich_help_panel=_TRAIN)(run.command)
 app.command("check", cls=help.Command, rich_help_panel=_TRAIN)(check.command)
 app.command("fetch", cls=help.Command, rich_help_panel=_TRAIN)(fetch.command)
+app.command("compare", cls=help.Command, rich_help_panel=_USE)(compare.command)
 app.add_typer(plugins.app, rich_help_panel=_INSPECT)
 app.command("doctor", cls=help.Command, rich_help_panel=_INSPECT)(doctor.command)
 app.add_typer(cache.app, rich_help_panel=_INSPECT)

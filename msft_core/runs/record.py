@@ -1,0 +1,243 @@
+"""What a run folder says about its run, read without MindSpore and without plugins."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from msft_core.config.sources import read_toml
+from msft_core.errors import MsftError, UsageError, first_line
+from msft_core.runs.predictions_file import read_predictions
+from msft_core.types import Best, EpochRecord, Predictions
+
+CALLBACK = "best_checkpoint"
+"""The callback that chooses the best epoch, unless a plugin does."""
+
+_OF_THE_CORE = ("epoch", "train", "val", "learning_rate", "seconds", "step_ms")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What the files of a run folder say.
+
+    Args:
+        name: what the run is called beside others.
+        folder: the run folder.
+        config: the content of ``config.toml``.
+        environment: the content of ``environment.json``; empty if there is none.
+        classes: class names in label order.
+        history: one record per finished epoch.
+        best: the best epoch; None if none was chosen.
+        predictions: those of the best checkpoint on the validation images; None if the folder has
+            no ``predictions.csv``.
+    """
+
+    name: str
+    folder: Path
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    classes: tuple[str, ...]
+    history: tuple[EpochRecord, ...]
+    best: Best | None
+    predictions: Predictions | None
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs that the configuration asks for; 0 if it does not say."""
+        epochs = _section(self.config, "training").get("epochs", 0)
+        return epochs if isinstance(epochs, int) else 0
+
+    def curve(self, metric: str) -> list[float]:
+        """A figure of the validation images at each epoch that was evaluated."""
+        return [one.val[metric] for one in self.history if metric in one.val]
+
+    @property
+    def seconds(self) -> float:
+        """Training time of all finished epochs, without evaluation."""
+        return sum(record.seconds for record in self.history)
+
+    @property
+    def seconds_per_epoch(self) -> float | None:
+        """Median training time of an epoch; the first one often computes and compiles more."""
+        return statistics.median(one.seconds for one in self.history) if self.history else None
+
+
+def read_record(folder: Path) -> RunRecord:
+    """Read a run folder. The run may have been interrupted, or may still be running.
+
+    Raises:
+        UsageError: it is no run folder, or one of its files is damaged.
+    """
+    _require_run_folder(folder)
+    config = read_toml(folder / "config.toml")
+    classes = _json(folder / "classes.json", list)
+    environment = {}
+    if (folder / "environment.json").exists():
+        environment = _json(folder / "environment.json", dict)
+    history = _history(folder / "metrics.jsonl")
+    return RunRecord(
+        name=folder.name,
+        folder=folder,
+        config=config,
+        environment=environment,
+        classes=tuple(map(str, classes)),
+        history=history,
+        best=_best(folder, config, history),
+        predictions=_predictions(folder / "predictions.csv"),
+    )
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Whether a run has begun there."""
+    return all((folder / name).is_file() for name in ("config.toml", "classes.json"))
+
+
+def _require_run_folder(folder: Path) -> None:
+    try:
+        if is_run_folder(folder):
+            return
+        if not folder.exists():
+            raise UsageError(f"there is no run folder {folder}.")
+        if not folder.is_dir():
+            what = "a checkpoint" if folder.suffix == ".ckpt" else "a file"
+            inside = folder.parent if is_run_folder(folder.parent) else "the folder of the run"
+            raise UsageError(f"{folder} is {what}, not a run folder: give {inside}.")
+        inside = [str(one) for one in sorted(folder.iterdir()) if is_run_folder(one)]
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be read: {error.strerror or error}.") from error
+    if inside:
+        more = " ..." if len(inside) > 4 else ""
+        raise UsageError(f"{folder} holds run folders: give {' '.join(inside[:4])}{more}")
+    raise UsageError(
+        f"{folder} is not a run folder: it has no config.toml and classes.json. "
+        "Each msft run writes a run folder, by default in runs/."
+    )
+
+
+def _json(path: Path, kind: type) -> Any:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {first_line(error)}.") from error
+    if not isinstance(value, kind):
+        raise UsageError(f"{path} is damaged: it holds no {kind.__name__}.")
+    return value
+
+
+def _history(path: Path) -> tuple[EpochRecord, ...]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:  # no epoch has ended yet
+        return ()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {first_line(error)}.") from error
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            records.append(_record(json.loads(line)))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UsageError(f"{path} is damaged in line {number}: {first_line(error)}.") from error
+    return tuple(records)
+
+
+def _record(line: Mapping[str, Any]) -> EpochRecord:
+    return EpochRecord(
+        epoch=int(line["epoch"]),
+        train=_figures(line["train"]),
+        val=_figures(line.get("val", {})),
+        learning_rate=_figure(line.get("learning_rate")),
+        seconds=_figure(line["seconds"]),
+        step_ms=_figure(line.get("step_ms")),
+        extra=_figures({k: v for k, v in line.items() if k not in _OF_THE_CORE}),
+    )
+
+
+def _figures(values: Mapping[str, Any]) -> dict[str, float]:
+    return {name: _figure(value) for name, value in values.items()}
+
+
+def _figure(value: Any) -> float:
+    """A number of metrics.jsonl, where ``null`` stands for NaN and infinity."""
+    return float("nan") if value is None else float(value)
+
+
+def _best(folder: Path, config: Mapping[str, Any], history: tuple[EpochRecord, ...]) -> Best | None:
+    """The epoch that ``best_checkpoint`` chose, from its settings and the values of all epochs."""
+    settings = _section(config, "callback").get(CALLBACK, {})
+    path = folder / "best.ckpt"
+    if not settings.get("enabled", bool(settings)) or not path.is_file():
+        return None
+    metric = str(settings.get("metric", "accuracy"))
+    larger = settings.get("direction") == "max" or (
+        settings.get("direction", "auto") == "auto" and metric != "loss"
+    )
+    least, tie = float(settings.get("min_improvement", 0.0)), settings.get("keep_on_tie", "loss")
+    first, interval = int(settings.get("first_epoch", 1)), int(settings.get("interval", 1))
+    best: EpochRecord | None = None
+    for record in history:
+        since = record.epoch - first
+        if since < 0 or since % interval or not record.val.get(metric, float("nan")) < float("inf"):
+            continue
+        if best is None:
+            best = record
+            continue
+        gain = record.val[metric] - best.val[metric]
+        gain = gain if larger else -gain
+        if (
+            gain > least
+            or 0 < gain == least
+            or (
+                gain == 0
+                and (
+                    tie == "last"
+                    or (tie == "loss" and record.val.get("loss", 0.0) < best.val.get("loss", 0.0))
+                )
+            )
+        ):
+            best = record
+    return None if best is None else Best(path, best.epoch, best.val[metric], metric)
+
+
+def _predictions(path: Path) -> Predictions | None:
+    if not path.exists():
+        return None
+    try:
+        predictions = read_predictions(path)
+    except MsftError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{path} cannot be read: {first_line(error)}.") from error
+    if len(set(predictions.ids)) < len(predictions.ids):
+        raise UsageError(f"{path} is damaged: it names a file twice.")
+    return predictions
+
+
+def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = config.get(name, {})
+    return section if isinstance(section, Mapping) else {}
+
+
+def named_apart(records: list[RunRecord]) -> list[RunRecord]:
+    """Give each run the shortest name that tells it from the others.
+
+    It is the folder's name, without the time at its beginning if the rest is enough, or with as
+    many of the parent folders as are needed.
+    """
+    folders = [record.folder.resolve() for record in records]
+    names = [_without_time(folder.name) for folder in folders]
+    depth = 1
+    while len(set(names)) < len(names):
+        names = ["/".join(folder.parts[-depth:]) for folder in folders]
+        depth += 1
+    return [replace(record, name=name) for record, name in zip(records, names, strict=True)]
+
+
+def _without_time(name: str) -> str:
+    day, _, rest = name.partition("-")
+    time, _, rest = rest.partition("-")
+    timed = rest and len(day) == 8 and len(time) == 6 and (day + time).isdigit()
+    return rest if timed else name

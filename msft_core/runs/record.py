@@ -106,12 +106,12 @@ def _require_run_folder(folder: Path) -> None:
             what = "a checkpoint" if folder.suffix == ".ckpt" else "a file"
             inside = folder.parent if is_run_folder(folder.parent) else "the folder of the run"
             raise UsageError(f"{folder} is {what}, not a run folder: give {inside}.")
-        inside = [str(one) for one in sorted(folder.iterdir()) if is_run_folder(one)]
+        holds = [str(one) for one in sorted(folder.iterdir()) if is_run_folder(one)]
     except OSError as error:
         raise UsageError(f"{folder} cannot be read: {error.strerror or error}.") from error
-    if inside:
-        more = " ..." if len(inside) > 4 else ""
-        raise UsageError(f"{folder} holds run folders: give {' '.join(inside[:4])}{more}")
+    if holds:
+        more = " ..." if len(holds) > 4 else ""
+        raise UsageError(f"{folder} holds run folders: give {' '.join(holds[:4])}{more}")
     raise UsageError(
         f"{folder} is not a run folder: it has no config.toml and classes.json. "
         "Each msft run writes a run folder, by default in runs/."

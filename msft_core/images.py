@@ -201,13 +201,21 @@ def decode_opened(opened: ImageFile.ImageFile, data: bytes) -> Image.Image:
     """Decode the pixels of an image whose header has been read. Raises ImageError."""
     try:
         opened.load()
-        picture = _to_rgb(opened)
-        orientation = orientation_of(opened)
-        return picture if orientation == 1 else picture.transpose(_UPRIGHT[orientation])
+        return upright_rgb(opened)
     except (ImageError, MemoryError):
         raise
     except Exception as error:
         raise ImageError(_explain(error, sniff(data), data)) from error
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Convert an image of any mode to RGB, and turn it as its EXIF orientation says.
+
+    Raises: ImageError if its pixels are of a kind that no photograph has.
+    """
+    picture = _to_rgb(image)
+    orientation = orientation_of(image)
+    return picture if orientation == 1 else picture.transpose(_UPRIGHT[orientation])
 
 
 def orientation_of(image: Image.Image) -> int:

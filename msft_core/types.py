@@ -487,18 +487,29 @@ class Run(Protocol):
     ``UsageError``.
     """
 
-    config: Any
-    """The resolved configuration (``msft_core.config.RunConfig``)."""
-    splits: DatasetSplits
-    """The images, without those that cannot be decoded."""
-    backbone: Backbone
-    """The network in training."""
-    reporter: Reporter
-    """Prints lines, warnings and progress bars."""
-    best: Best | None
-    """The best checkpoint so far, from the last ``set_best``."""
-    pages: Pages
-    """Draws the run's pictures and writes its pages."""
+    @property
+    def config(self) -> Any:
+        """The resolved configuration (``msft_core.config.RunConfig``)."""
+
+    @property
+    def splits(self) -> DatasetSplits:
+        """The images, without those that cannot be decoded."""
+
+    @property
+    def backbone(self) -> Backbone:
+        """The network in training."""
+
+    @property
+    def reporter(self) -> Reporter:
+        """Prints lines, warnings and progress bars."""
+
+    @property
+    def best(self) -> Best | None:
+        """The best checkpoint so far, from the last ``set_best``."""
+
+    @property
+    def pages(self) -> Pages:
+        """Draws the run's pictures and writes its pages."""
 
     @property
     def folder(self) -> Path:

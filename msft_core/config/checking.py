@@ -30,12 +30,14 @@ _FLAGS = {
 }
 
 
-def resolve(raw: Mapping[str, Any], plugins: Plugins) -> RunConfig:
+def resolve(raw: Mapping[str, Any], plugins: Plugins, *, lenient: bool = False) -> RunConfig:
     """Check everything and fill in the defaults.
 
     Args:
         raw: the user's settings, joined by ``merge``.
         plugins: the loaded plugins. Their components declare settings.
+        lenient: accept a dataset, backbone or strategy that no plugin offers, without its settings:
+            for a run that has ended.
 
     Raises:
         UsageError: with a line for each mistake.
@@ -50,7 +52,12 @@ def resolve(raw: Mapping[str, Any], plugins: Plugins) -> RunConfig:
     for section, model in SECTIONS.items():
         values[section] = _validate(model, raw.get(section, {}), section, problems)
     for kind in CHOSEN_KINDS:
-        values[kind] = _choose(kind, raw.get(kind, {}), plugins, problems)
+        section = raw.get(kind, {})
+        name = section.get("name")
+        if lenient and name and name not in plugins.components(kind):
+            values[kind] = Choice.model_construct(name=name, settings=Settings())
+        else:
+            values[kind] = _choose(kind, section, plugins, problems)
     for kind in SWITCHED_KINDS:
         values[kind] = _settle_all(kind, raw.get(kind, {}), plugins, problems)
     extractors = [name for name, s in values["extractor"].items() if s and s.enabled is True]

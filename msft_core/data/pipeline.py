@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Protocol
 
 import numpy as np
 
+from msft_core.config import RunConfig
 from msft_core.data.views import (
     Augmentation,
     evaluation_view,
@@ -82,6 +83,27 @@ class Recipe:
     drop_remainder: bool
     workers: int
     views: int = 0
+
+
+def recipes(config: RunConfig, preprocessing: Preprocessing, workers: int) -> tuple[Recipe, Recipe]:
+    """How a run trains on images, and how it evaluates them.
+
+    Args:
+        config: of the run.
+        preprocessing: the backbone's.
+        workers: decoding threads.
+    """
+    data, training = config.data, config.training
+    as_trained = Recipe(
+        preprocessing=preprocessing,
+        augmentation=Augmentation(data.crop_scale, data.crop_ratio, data.flip),
+        seed=training.seed,
+        batch_size=training.batch_size,
+        shuffle=True,
+        drop_remainder=training.drop_remainder,
+        workers=workers,
+    )
+    return as_trained, replace(as_trained, augmentation=None, shuffle=False, drop_remainder=False)
 
 
 @dataclass(frozen=True, eq=False)

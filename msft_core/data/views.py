@@ -84,6 +84,16 @@ def evaluation_view(data: bytes, preprocessing: Preprocessing) -> Pixels:
     return np.asarray(_crop(data, preprocessing, lambda size: _centre_box(size, preprocessing)))
 
 
+def evaluation_view_of(picture: Image.Image, preprocessing: Preprocessing) -> Pixels:
+    """The same for an image that is decoded already.
+
+    Args:
+        picture: upright, of mode RGB.
+        preprocessing: gives size, crop and interpolation.
+    """
+    return np.asarray(_resized(picture, _centre_box(picture.size, preprocessing), preprocessing))
+
+
 def random_from(*parts: object) -> np.random.Generator:
     """A random generator whose stream is a function of the parts, taken as text."""
     # Philox takes the key directly: a stream needs no entropy and no stored state, and streams of
@@ -147,10 +157,12 @@ def _crop(
         picture = decode_opened(opened, data)
         box = choose(picture.size)
     left, upper, right, lower = (edge / shrink for edge in box)
+    return _resized(picture, (left, upper, right, lower), preprocessing)
+
+
+def _resized(picture: Image.Image, box: Box, preprocessing: Preprocessing) -> Image.Image:
     side = (preprocessing.size, preprocessing.size)
-    return picture.resize(
-        side, _RESAMPLING[preprocessing.interpolation], (left, upper, right, lower)
-    )
+    return picture.resize(side, _RESAMPLING[preprocessing.interpolation], box)
 
 
 def normalise(pixels: Pixels, preprocessing: Preprocessing) -> Floats:

@@ -20,6 +20,8 @@ class Asker:
     def __init__(self, plugins: Plugins, config: RunConfig, reporter: Reporter) -> None:
         self.plugins, self._config, self._reporter = plugins, config, reporter
         self.overrides: dict[str, str] = {}
+        self.origins: dict[str, str] = {}
+        """For each kind that was asked for: package and version of the plugin that answered."""
 
     def ask(self, hook: str, kind: Kind, **arguments: Any) -> tuple[Any, str]:
         """Call a hook. Return its result and the name of the plugin that gave it."""
@@ -30,6 +32,7 @@ class Asker:
         if overrides and self.overrides.get(hook) != plugin:
             self.overrides[hook] = plugin
             self._reporter.info(f"plugin {plugin!r} overrides {hook} of {kind} {choice.name!r}")
+        self.origins[kind] = self.plugins.origin(plugin)
         return result, plugin
 
     def extractor(self, context: Context, device: str) -> AskExtractor | None:

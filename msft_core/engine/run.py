@@ -186,6 +186,8 @@ def run_steps(
             interrupts=interrupts,
             environment=about,
             pages=RunPages,
+            origins=asker.origins,
+            compiles=device.graph or device.may_compile,
         )
         return _train_to_the_end(live, strategy, interrupts)
 
@@ -211,6 +213,8 @@ def _train_to_the_end(run: LiveRun, strategy: Strategy, interrupts: Interrupts) 
         error = _caught(run.save_last, error)
     if run.best:
         error = _caught(run.reload_best, error)
+    if run.best:
+        error = _caught(run.write_predictions, error)
     error = _caught(run.write_environment, error)
     report = _report(run, error)
     for failure in run.call_guarded("on_run_end", report=report, error=error):
@@ -346,8 +350,7 @@ def _pipelines(
     reporter: Reporter,
 ) -> dict[Use, Pipeline]:
     from msft_core.data.mindspore_pipeline import MindSporePipeline
-    from msft_core.data.pipeline import KeyedPipeline, Recipe, Use
-    from msft_core.data.views import Augmentation
+    from msft_core.data.pipeline import KeyedPipeline, Use, recipes
 
     data, training = config.data, config.training
     if training.drop_remainder:
@@ -363,16 +366,8 @@ def _pipelines(
             f"batch size {training.batch_size} exceeds the {len(splits.train.ids)} training "
             "images: each epoch is one step on all of them."
         )
-    as_trained = Recipe(
-        preprocessing=trainer.backbone.preprocessing,
-        augmentation=Augmentation(data.crop_scale, data.crop_ratio, data.flip),
-        seed=training.seed,
-        batch_size=training.batch_size,
-        shuffle=True,
-        drop_remainder=training.drop_remainder,
-        workers=workers,
-    )
-    as_evaluated = replace(as_trained, augmentation=None, shuffle=False, drop_remainder=False)
+    preprocessing = trainer.backbone.preprocessing
+    as_trained, as_evaluated = recipes(config, preprocessing, workers)
     make: Any = MindSporePipeline if data.pipeline == "mindspore" else KeyedPipeline
     return {
         Use.TRAINING: make(splits.train, as_trained),

@@ -13,7 +13,7 @@ import numpy as np
 from msft_core.errors import MsftError, PluginError, blaming
 from msft_core.stages import Chain
 from msft_core.system import onednn
-from msft_core.training.compilation import compiled_or_eager, padded
+from msft_core.training.compilation import MINDSPORE, compiled_or_eager, padded
 from msft_core.types import Array, FeatureExtractor
 
 BATCH = 16
@@ -116,7 +116,7 @@ class FrozenPrefix:
         """
         count, images = len(images), padded(images, BATCH)
         if self._engine is None:
-            with self._blaming_the_backbone():
+            with MINDSPORE, self._blaming_the_backbone():
                 features = self._compiled(ms.Tensor(images)).asnumpy()
             if not self._agrees:
                 features = self._checked_against_pynative(features, images)
@@ -183,7 +183,7 @@ class FrozenPrefix:
 
     def _by_mindspore(self, images: Array) -> Array:
         """Compute in PyNative mode, which compiles nothing."""
-        with self._blaming_the_backbone():
+        with MINDSPORE, self._blaming_the_backbone():
             output = self._chain(ms.Tensor(images))
             # Inside the block, since PyNative raises only when it is asked for the numbers.
             values = output.asnumpy() if isinstance(output, ms.Tensor) else None

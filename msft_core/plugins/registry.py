@@ -176,6 +176,11 @@ class Plugins:
         """The components that a plugin offers."""
         return self._infos[plugin].components
 
+    def origin(self, plugin: str) -> str:
+        """Where a plugin came from: ``msft-digits 0.1.0``, ``--plugin photos.py``."""
+        info = self._infos[plugin]
+        return f"{info.origin} {info.name.rpartition('/')[2]}" if info.given else info.origin
+
     def owner(self, kind: Kind, name: str) -> str:
         """Name of the plugin that offers a component."""
         return self._owners[kind, name]

@@ -14,8 +14,28 @@ from msft_core.training.state import TrainState
 from msft_core.types import Preprocessing, Reporter
 from msft_core.weights import Checkpoint
 
-FORMAT = 2
-"""Format number of the metadata. Format 1 (msft 0.1 to 0.3.0) lacks the backbone's settings."""
+FORMAT = 3
+"""Format number of the metadata. Format 1 (msft 0.1 to 0.3.0) lacks the backbone's settings, format
+2 (0.3) what made the file and how it was evaluated."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a run computed the logits of validation images. It decides their last bits.
+
+    Args:
+        batch_size: images in a batch; the last one is padded to it.
+        stages_apart: leading stages whose features were computed apart, 16 images at a time.
+        engine: what computed these features; empty if there are none.
+        compiled: whether these stages were compiled.
+        extractors: settings of the extractors that took part in the run, by name.
+    """
+
+    batch_size: int = 24
+    stages_apart: int = 0
+    engine: str = ""
+    compiled: bool = True
+    extractors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -29,6 +49,11 @@ class CheckpointInfo:
         strategy: name of the strategy that trained the classifier.
         classes: class names in label order.
         preprocessing: how an image becomes the network's input.
+        origins: for dataset, backbone and strategy: the package and version of the plugin that gave
+            it, such as ``msft-mindcv 0.1.0``.
+        versions: of msft and MindSpore.
+        evaluation: how the run evaluated, so that the same probabilities can be computed again.
+        epoch: after which the file was written; 0 where it is not known.
         format: format number of the metadata.
     """
 
@@ -38,6 +63,10 @@ class CheckpointInfo:
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     settings: Mapping[str, Any] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    epoch: int = 0
     format: int = FORMAT
 
     def to_metadata(self) -> dict[str, str]:
@@ -50,6 +79,10 @@ class CheckpointInfo:
             "strategy": self.strategy,
             "classes": json_text(self.classes),
             "preprocessing": json.dumps(asdict(self.preprocessing)),
+            "origins": json_text(self.origins),
+            "versions": json_text(self.versions),
+            "evaluation": json_text(asdict(self.evaluation)),
+            "epoch": str(self.epoch),
         }
 
 
@@ -82,6 +115,10 @@ def describe_checkpoint(checkpoint: Checkpoint, reporter: Reporter) -> Checkpoin
             strategy=metadata["strategy"],
             classes=tuple(json.loads(metadata["classes"])),
             preprocessing=Preprocessing(**preprocessing),
+            origins=json.loads(metadata.get("origins", "{}")),
+            versions=json.loads(metadata.get("versions", "{}")),
+            evaluation=Evaluation(**json.loads(metadata.get("evaluation", "{}"))),
+            epoch=int(metadata.get("epoch", "0")),
             format=number,
         )
     except (KeyError, ValueError, TypeError) as error:

@@ -6,20 +6,28 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from msft_core.config import RunConfig
 from msft_core.data import views
-from msft_core.data.pipeline import Batch, Use
-from msft_core.errors import MsftError, PluginError, TrainingError, first_line
+from msft_core.data.pipeline import Use
+from msft_core.errors import MsftError, TrainingError, first_line
 from msft_core.features.feed import Feed
 from msft_core.features.keys import parameters_digest
 from msft_core.plugins.registry import Plugins
-from msft_core.runs.checkpoints import CheckpointInfo, load_parameters, save_checkpoint
+from msft_core.runs import predictions_file, shown
+from msft_core.runs.checkpoints import (
+    CheckpointInfo,
+    Evaluation,
+    load_parameters,
+    save_checkpoint,
+)
+from msft_core.runs.figures import figures_of
 from msft_core.runs.folder import RunFolder
+from msft_core.runs.predictions_file import write_predictions
+from msft_core.system.device import versions
 from msft_core.system.interrupts import Interrupts
 from msft_core.training.gradcam import heat_maps
 from msft_core.training.losses import mean_loss, softmax
@@ -74,6 +82,8 @@ class LiveRun:
         reporter: shows the progress of an evaluation.
         interrupts: held back during a write.
         environment: what ``environment.json`` says but for the engine of the frozen stages.
+        origins: of dataset, backbone and strategy, for checkpoints.
+        compiles: whether frozen stages are compiled.
         pages: draws the run's pictures; made from this object, since it stands above this package.
     """
 
@@ -90,6 +100,8 @@ class LiveRun:
         interrupts: Interrupts,
         environment: Mapping[str, Any],
         pages: Callable[[Run], Pages],
+        origins: Mapping[str, str],
+        compiles: bool,
     ) -> None:
         self.config, self.splits, self.backbone = config, splits, trainer.backbone
         self.reporter, self.trainer, self.feed = reporter, trainer, feed
@@ -103,6 +115,7 @@ class LiveRun:
         self._shown_in: dict[str, int] = {}
         self._last_saved = time.monotonic()
         self.pages = pages(self)
+        self._origins, self._compiles = origins, compiles
 
     # What callbacks use
 
@@ -136,21 +149,9 @@ class LiveRun:
         """See ``Run``."""
         if split not in self._evaluated:
             predictions, loss = self._predict(split)
-            figures = {"loss": loss}
-            givers = {"loss": "the core"}
-            hook = "compute_metrics"
-            results = self._plugins.call_each(hook, self.config.enabled, predictions=predictions)
-            for plugin, result in results:
-                if result is None:
-                    raise PluginError(plugin, hook, "returned None, not a mapping")
-                for name, value in result.items():
-                    if name in givers:
-                        raise PluginError(
-                            plugin, hook, f"metric {name!r} is already computed by {givers[name]}"
-                        )
-                    figures[name], givers[name] = float(value), f"plugin {plugin!r}"
-            # All plugins get the same mapping, so no plugin may change it.
-            self._evaluated[split] = MappingProxyType(figures)
+            self._evaluated[split] = figures_of(
+                predictions, loss, self._plugins, self.config.enabled
+            )
         return self._evaluated[split]
 
     def predictions(self, split: str = "val") -> Predictions:
@@ -162,25 +163,16 @@ class LiveRun:
         table = self._table(split)
         if split == "train":
             batches = self.feed.images(Use.TRAINING).epoch(1)
-            return self._collect(table, batches, count)
-        # Evenly spaced, since a split is sorted by class.
-        count = min(count, len(table.ids))
-        indices = np.unique(np.linspace(0, len(table.ids) - 1, count).round())
-        return self.read_images(split, [table.ids[int(index)] for index in indices])
+            return shown.first_of(batches, table, self.backbone.preprocessing, count)
+        return self.read_images(split, shown.evenly_spaced(table, count))
 
     def read_images(self, split: str, ids: Sequence[str]) -> ImageBatch:
         """See ``Run``."""
-        table = self._table(split)
-        index_of = {name: index for index, name in enumerate(table.ids)}
-        if unknown := [name for name in ids if name not in index_of]:
-            raise ValueError(f"read_images: {split} has no image {unknown[0]!r}")
-        indices = [index_of[name] for name in ids]
-        size = self.backbone.preprocessing.size
-        return ImageBatch(
-            self._pixels(split, indices) if indices else np.zeros((0, size, size, 3), np.uint8),
-            np.asarray([table.labels[index] for index in indices], np.int64),
-            tuple(ids),
-        )
+        table, preprocessing = self._table(split), self.backbone.preprocessing
+        if self._pipeline_of(split).recipe.augmentation is None:
+            return shown.as_evaluated(table, split, ids, preprocessing)
+        indices = shown.indices_of(table, split, ids)
+        return shown.batch_of(table, indices, self._as_judged(split, indices), preprocessing)
 
     def explain(self, split: str, ids: Sequence[str]) -> Array:
         """See ``Run``."""
@@ -189,20 +181,17 @@ class LiveRun:
         images = views.normalise(self.read_images(split, ids).pixels, self.backbone.preprocessing)
         return heat_maps(self.backbone, images, np.asarray([predicted[one] for one in ids], int))
 
-    def _pixels(self, split: str, indices: Sequence[int]) -> Array:
-        """uint8 (n, size, size, 3): images as evaluation showed them last."""
-        use = Use.VALIDATION if split == "val" else Use.EVALUATING_TRAIN
-        pipeline: Any = self.feed.images(use)
-        if pipeline.recipe.augmentation is None:
-            table, preprocessing = self._table(split), self.backbone.preprocessing
-            return np.stack([views.evaluation_view(table.read(i), preprocessing) for i in indices])
-        # With data.augment_validation: the very views that were judged.
+    def _pipeline_of(self, split: str) -> Any:
+        return self.feed.images(Use.VALIDATION if split == "val" else Use.EVALUATING_TRAIN)
+
+    def _as_judged(self, split: str, indices: Sequence[int]) -> list[Array]:
+        """Views, uint8 (size, size, 3), with data.augment_validation: those that were judged."""
         found: dict[int, Array] = {}
-        for batch in pipeline.epoch(self._shown_in.get(split, self._epoch)):
+        for batch in self._pipeline_of(split).epoch(self._shown_in.get(split, self._epoch)):
             for index, inputs in zip(batch.indices.tolist(), batch.inputs, strict=True):
                 if index in indices:
                     found[index] = views.denormalise(inputs[None], self.backbone.preprocessing)[0]
-        return np.stack([found[index] for index in indices])
+        return [found[index] for index in indices]
 
     def save_checkpoint(self, path: Path) -> Path:
         """See ``Run``."""
@@ -268,6 +257,10 @@ class LiveRun:
             self._run_folder.write_json(
                 "environment.json", {**self._environment, "features": names}
             )
+
+    def write_predictions(self) -> None:
+        """Write ``predictions.csv``: what the network predicts for val."""
+        write_predictions(self.folder / predictions_file.NAME, self.predictions("val"))
 
     def save_last(self) -> None:
         """Write ``last.ckpt``."""
@@ -373,20 +366,6 @@ class LiveRun:
             raise ValueError(f"there is no split {split!r}: use 'train' or 'val'")
         return getattr(self.splits, split)
 
-    def _collect(self, table: Any, batches: Iterator[Batch], count: int) -> ImageBatch:
-        pixels, indices = [], []
-        for batch in batches:
-            pixels.append(views.denormalise(batch.inputs, self.backbone.preprocessing))
-            indices.append(batch.indices)
-            if sum(map(len, indices)) >= count:
-                break
-        kept = np.concatenate(indices)[:count]
-        return ImageBatch(
-            np.concatenate(pixels)[:count],
-            np.asarray(table.labels, np.int64)[kept],
-            tuple(table.ids[int(index)] for index in kept),
-        )
-
     def _about(self) -> CheckpointInfo:
         return CheckpointInfo(
             backbone=self.config.backbone.name,
@@ -395,6 +374,20 @@ class LiveRun:
             strategy=self.config.strategy.name,
             classes=self.splits.classes,
             preprocessing=self.backbone.preprocessing,
+            origins=self._origins,
+            versions={name: versions()[name] for name in ("msft", "mindspore")},
+            evaluation=Evaluation(
+                batch_size=self.config.training.batch_size,
+                stages_apart=self.trainer.skipped_stages,
+                engine=self.feed.engine,
+                compiled=self._compiles,
+                extractors={
+                    name: settings
+                    for name, settings in self.config.to_mapping().get("extractor", {}).items()
+                    if self.config.enabled("extractor", name)
+                },
+            ),
+            epoch=self.state.epoch,
         )
 
 

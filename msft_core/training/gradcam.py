@@ -27,8 +27,8 @@ def heat_maps(backbone: Backbone, images: Array, classes: Array) -> Array:
         images: normalised, float32 (N, 3, size, size).
         classes: int (N,), index of the class in question for each image.
 
-    Returns: float32 (N, size, size), 0 to 1. The greatest value of an image is 1; all are 0 where
-    no place speaks for the class.
+    Returns: float32 (N, size, size), 0 to 1, scaled for each image by its greatest value; all are 0
+    where no place speaks for the class.
 
     Raises:
         UsageError: no stage of the backbone has a spatial output.

@@ -15,7 +15,12 @@ from msft_core.data.pipeline import Batch, Pipeline
 from msft_core.errors import PluginError, TrainingError, blaming
 from msft_core.stages import Chain
 from msft_core.system.device import Runtime
-from msft_core.training.compilation import compiled_or_eager, in_graph_mode, padded
+from msft_core.training.compilation import (
+    MINDSPORE,
+    compiled_or_eager,
+    in_graph_mode,
+    padded,
+)
 from msft_core.training.losses import mean_loss
 from msft_core.training.optimizers import make_optimizers
 from msft_core.training.schedules import Schedule
@@ -106,6 +111,11 @@ class Trainer:
         """Set what batches hold: images (0), or the outputs of ``count`` leading stages."""
         self._skipped, self._step, self._forward = count, None, None
 
+    @property
+    def skipped_stages(self) -> int:
+        """Number of leading stages whose outputs the batches hold."""
+        return self._skipped
+
     def prefix(self, stages: int) -> Chain:
         """The first ``stages`` stages as one Cell in evaluation mode."""
         chain = Chain([stage.cell for stage in self.backbone.stages[:stages]])
@@ -164,7 +174,7 @@ class Trainer:
         """
         self.network.set_train(False)
         network = Chain(list(self.network.parts)[self._skipped :])
-        with blaming(self.plugin, "build_backbone", _DOES_NOT_RUN):
+        with MINDSPORE, blaming(self.plugin, "build_backbone", _DOES_NOT_RUN):
             logits = network(ms.Tensor(batch.inputs)).asnumpy()
         self._checked(logits, len(batch.labels))
 
@@ -190,9 +200,9 @@ class Trainer:
             return self._train_epoch_sunk(pipeline, epoch)
         total, count, steps = 0.0, 0, 0
         for batch in pipeline.epoch(epoch):
-            with blaming(self.plugin, "build_backbone", _DOES_NOT_RUN):
-                output = self._step(ms.Tensor(batch.inputs), ms.Tensor(batch.labels))[1]
-            logits = self._checked(output.asnumpy(), len(batch.labels))
+            with MINDSPORE, blaming(self.plugin, "build_backbone", _DOES_NOT_RUN):
+                output = self._step(ms.Tensor(batch.inputs), ms.Tensor(batch.labels))[1].asnumpy()
+            logits = self._checked(output, len(batch.labels))
             # Not the step's own loss: on a CPU its last bit differs from call to call. The logits
             # and the gradients do not.
             loss = mean_loss(logits, batch.labels)
@@ -207,18 +217,10 @@ class Trainer:
 
     def _train_epoch_sunk(self, pipeline: Any, epoch: int) -> EpochResult:
         """Feed all batches of one shape to the device at once, then the others one by one."""
-        assert self._step is not None
         epoch_of = pipeline.sunk(epoch)
         self._loss_sum.set_data(ms.Tensor(0.0, ms.float32))
-        if epoch_of.steps:
-            # Without a jit_config MindSpore 2.10 runs the step in PyNative.
-            config = ms.JitConfig() if self._runtime.graph else None
-            process = ms.data_sink(
-                self._step, epoch_of.dataset, sink_size=epoch_of.steps, jit_config=config
-            )
-            process()
-        for batch in epoch_of.rest:
-            self._step(ms.Tensor(batch.inputs), ms.Tensor(batch.labels))
+        with MINDSPORE:
+            self._sink(epoch_of)
         count = epoch_of.steps * pipeline.recipe.batch_size
         count += sum(len(batch.labels) for batch in epoch_of.rest)
         loss = float(self._loss_sum.asnumpy()) / count
@@ -228,6 +230,18 @@ class Trainer:
         self.state.epoch = epoch
         return EpochResult(loss, steps, self._rate_after(epoch, steps))
 
+    def _sink(self, epoch_of: Any) -> None:
+        assert self._step is not None
+        if epoch_of.steps:
+            # Without a jit_config MindSpore 2.10 runs the step in PyNative.
+            config = ms.JitConfig() if self._runtime.graph else None
+            process = ms.data_sink(
+                self._step, epoch_of.dataset, sink_size=epoch_of.steps, jit_config=config
+            )
+            process()
+        for batch in epoch_of.rest:
+            self._step(ms.Tensor(batch.inputs), ms.Tensor(batch.labels))
+
     def _rate_after(self, epoch: int, steps: int) -> float:
         return self._rates[min(epoch * steps, len(self._rates)) - 1]
 
@@ -236,8 +250,8 @@ class Trainer:
 
         Args:
             batches: hold images, or the outputs of the stages in ``skip_stages``.
-            batch_size: size of every batch but the last. A graph is compiled for one shape, so it
-                gets the last batch padded to this size.
+            batch_size: size of every batch but the last, which is padded to it. A graph is compiled
+                for one shape, and the last bits of an image's logits depend on the batch size.
 
         Raises:
             PluginError: the logits have another shape.
@@ -246,10 +260,8 @@ class Trainer:
         if self._forward is None:
             self._forward = self._make_forward()
         for batch in batches:
-            inputs, count = batch.inputs, len(batch.labels)
-            if self._evaluates_in_graph:
-                inputs = padded(inputs, batch_size)
-            with blaming(self.plugin, "build_backbone", _DOES_NOT_RUN):
+            inputs, count = padded(batch.inputs, batch_size), len(batch.labels)
+            with MINDSPORE, blaming(self.plugin, "build_backbone", _DOES_NOT_RUN):
                 logits = self._forward(ms.Tensor(inputs)).asnumpy().astype(np.float32)[:count]
             yield batch, self._checked(logits, count)
 

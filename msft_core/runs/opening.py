@@ -1,0 +1,327 @@
+"""Open what a run left: its checkpoint, configuration and history, and the plugins it needs.
+
+Nothing that a file contains runs as code: a plugin is used if it is installed, or given anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msft_core import config as configuration
+from msft_core.config import RunConfig, RuntimeSettings
+from msft_core.errors import DataError, MsftError, UsageError, WeightsError, suggest
+from msft_core.plugins.registry import Plugins
+from msft_core.runs.checkpoints import CheckpointInfo, describe_checkpoint
+from msft_core.system.cache_folder import cache_dir
+from msft_core.system.interrupts import Interrupts
+from msft_core.types import (
+    SWITCHED_KINDS,
+    Backbone,
+    Context,
+    DatasetSplits,
+    EpochRecord,
+    Kind,
+    Reporter,
+)
+
+if TYPE_CHECKING:
+    from msft_core.features.prefix import AskExtractor
+    from msft_core.runs.classifier import Classifier
+
+_OF_A_RUN = ("config.toml", "classes.json")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a path of a user led to.
+
+    Args:
+        checkpoint: the checkpoint to use.
+        folder: the run folder; None for a checkpoint alone.
+    """
+
+    checkpoint: Path
+    folder: Path | None
+
+
+def find(path: Path) -> Found:
+    """Find the checkpoint of a run folder, or the run folder of a checkpoint.
+
+    Raises:
+        UsageError: there is no run and no checkpoint.
+    """
+    path = path.expanduser()
+    if path.is_dir():
+        if not _is_run(path):
+            inside = [one for one in sorted(path.iterdir()) if one.is_dir() and _is_run(one)]
+            hint = f": did you mean {inside[-1]}?" if inside else ", which has a config.toml."
+            raise UsageError(f"{path} is no run folder{hint}")
+        for name in ("best.ckpt", "last.ckpt"):
+            if (path / name).is_file():
+                return Found(path / name, path)
+        raise UsageError(
+            f"{path} has no checkpoint: the run ended before it kept one, or the file was removed."
+        )
+    if path.is_file():
+        return Found(path, path.parent if _is_run(path.parent) else None)
+    near = ""
+    if path.parent.is_dir():
+        near = suggest(path.name, [one.name for one in path.parent.iterdir()])
+    raise UsageError(f"there is no run folder or checkpoint {path}.{near}")
+
+
+def _is_run(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in _OF_A_RUN)
+
+
+def describe(checkpoint: Path, reporter: Reporter) -> CheckpointInfo:
+    """What a checkpoint says. Raises WeightsError."""
+    from msft_core.weights import read_checkpoint
+
+    return describe_checkpoint(read_checkpoint(checkpoint), reporter)
+
+
+def read_config(folder: Path, plugins: Plugins, reporter: Reporter) -> RunConfig:
+    """The configuration of a run, as far as its plugins are installed.
+
+    Settings of callbacks, metrics and extractors that are not installed are left out, with a
+    warning. A dataset or strategy that is not installed is only named: whoever needs it says so.
+
+    Raises:
+        UsageError: it cannot be read, or has settings that are wrong now.
+    """
+    raw = configuration.read_toml(folder / "config.toml")
+    # Modules that the run was given are code: they are used only where the user gives them again.
+    modules = raw.pop("plugins", [])
+    raw.pop("without", None)
+    for kind in SWITCHED_KINDS:
+        known = plugins.components(kind)
+        section = raw.get(kind, {})
+        gone = [name for name in section if name not in known]
+        if gone:
+            reporter.warning(
+                f"{kind} {', '.join(gone)} of the run is not installed, so it is left out."
+                + _give_again(modules)
+            )
+        raw[kind] = {name: value for name, value in section.items() if name in known}
+    return configuration.resolve(raw, plugins, lenient=True)
+
+
+def _give_again(modules: Any) -> str:
+    if not modules:
+        return ""
+    again = " ".join(f"--plugin {module}" for module in modules)
+    return f" The run was given plugins; trust them, and give them again: {again}"
+
+
+def read_history(path: Path) -> tuple[EpochRecord, ...]:
+    """The epochs in ``metrics.jsonl``.
+
+    Raises:
+        MsftError: it cannot be read or is damaged.
+    """
+    of_core = ("epoch", "train", "val", "learning_rate", "seconds", "step_ms")
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return tuple(
+            EpochRecord(
+                line["epoch"],
+                _numbers(line["train"]),
+                _numbers(line.get("val", {})),
+                line.get("learning_rate", 0.0),
+                line.get("seconds", 0.0),
+                line.get("step_ms", 0.0),
+                _numbers({k: v for k, v in line.items() if k not in of_core}),
+            )
+            for line in lines
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MsftError(f"{path} cannot be read: {error}.") from error
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """``null`` stands for a number that is not finite."""
+    return {k: float("nan") if v is None else float(v) for k, v in values.items()}
+
+
+# Building with plugins
+
+
+def open_classifier(
+    checkpoint: Path, info: CheckpointInfo, plugins: Plugins, device: str, reporter: Reporter
+) -> Classifier:
+    """Build the network of a checkpoint and load its values.
+
+    Raises:
+        UsageError: the plugin that made the backbone is not installed.
+        DeviceError: the device cannot be used here.
+        WeightsError: the values do not fit the network that the plugin makes now.
+    """
+    _require(plugins, "backbone", info.backbone, info, checkpoint)
+    with plugins.named_by_package():
+        from msft_core.system.device import clamp_workers, prepare
+
+        interrupts = Interrupts()
+        with interrupts.caught(), interrupts.noted():
+            runtime = prepare(RuntimeSettings(device=device), reporter)
+
+        from msft_core.runs.classifier import Classifier
+        from msft_core.training.compilation import MINDSPORE
+
+        quiet = _Quiet(reporter)
+        context = Context(0, cache_dir(), quiet, info.classes)
+        with MINDSPORE:
+            backbone, plugin = _build(checkpoint, info, plugins, context)
+        how = info.evaluation
+        return Classifier(
+            backbone,
+            info,
+            checkpoint,
+            plugin=plugin,
+            runtime=runtime,
+            workers=clamp_workers(None, reporter),
+            ask_extractor=_extractor(info, plugins, context) if how.engine != "MindSpore" else None,
+            reporter=reporter,
+        )
+
+
+def _build(
+    checkpoint: Path, info: CheckpointInfo, plugins: Plugins, context: Context
+) -> tuple[Backbone, str]:
+    from msft_core.weights import load_into, read_checkpoint
+
+    component = plugins.component("backbone", info.backbone)
+    values = dict(info.settings)
+    values.pop("name", None)
+    if "weights" in component.settings.model_fields:
+        # A checkpoint of msft, which the plugin knows by what it says: it makes the network in the
+        # geometry of these weights, and looks for no others.
+        values["weights"] = str(checkpoint)
+    owner = plugins.owner("backbone", info.backbone)
+    settings = configuration.component_settings(component, values, owner)
+    backbone, plugin, _ = plugins.ask(
+        "build_backbone",
+        "backbone",
+        info.backbone,
+        num_classes=len(info.classes),
+        settings=settings,
+        context=context,
+    )
+    if backbone.dialect != info.dialect:
+        raise WeightsError(
+            f"{checkpoint}: its weights are of dialect {info.dialect!r}, but plugin {plugin!r} "
+            f"made the network of dialect {backbone.dialect!r}."
+        )
+    try:
+        load_into(
+            [*(stage.cell for stage in backbone.stages), backbone.head],
+            read_checkpoint(checkpoint).arrays,
+            source=str(checkpoint),
+            reporter=context.reporter,
+        )
+    except WeightsError as error:
+        made, now = info.origins.get("backbone", "another release"), plugins.origin(plugin)
+        raise WeightsError(f"{error} The run used {made}; here is {now}.") from error
+    return replace(backbone, preprocessing=info.preprocessing), plugin
+
+
+def _extractor(info: CheckpointInfo, plugins: Plugins, context: Context) -> AskExtractor | None:
+    """Asks for the extractor with which the run computed its frozen stages."""
+    from msft_core.features.prefix import Engine
+
+    hook = "build_feature_extractor"
+    found = []
+    for name, values in info.evaluation.extractors.items():
+        component = plugins.components("extractor").get(name)
+        if component is not None:
+            owner = plugins.owner("extractor", name)
+            settings = configuration.component_settings(component, values, owner)
+            found.append((owner, settings))
+    if not found:
+        return None
+
+    def ask(prefix: Any, example: Any, features: int) -> Engine | None:
+        for plugin, settings in found:
+            try:
+                result = plugins.call_one(
+                    hook, plugin, prefix=prefix, example=example, settings=settings, context=context
+                )
+            except MsftError as error:
+                context.reporter.warning(f"{error} MindSpore computes the frozen stages instead.")
+                continue
+            if result is not None:
+                return Engine(result, plugin, optional=True)
+        return None
+
+    return ask
+
+
+def build_splits(
+    config: RunConfig, info: CheckpointInfo, plugins: Plugins, reporter: Reporter
+) -> DatasetSplits:
+    """The images of the run's dataset, checked as a run checks them.
+
+    Raises:
+        UsageError: the dataset's plugin is not installed.
+        DataError: the images are gone, or their classes are others now.
+    """
+    from msft_core.data.checking import check_splits
+    from msft_core.system.device import cpu_count
+
+    name = config.dataset.name
+    _require(plugins, "dataset", name, info, Path("the run"))
+    with plugins.named_by_package():
+        splits, owner, _ = plugins.ask(
+            "build_dataset",
+            "dataset",
+            name,
+            settings=config.dataset.settings,
+            context=Context(config.training.seed, cache_dir(), reporter),
+        )
+        if splits.classes != info.classes:
+            raise DataError(
+                f"the dataset {name} has the classes {', '.join(splits.classes)} now, but the "
+                f"classifier knows {', '.join(info.classes)}."
+            )
+        found = check_splits(
+            splits,
+            plugin=owner,
+            workers=cpu_count(),
+            reporter=reporter,
+            memory=cache_dir() / "checked",
+        )
+    return found.splits
+
+
+def _require(plugins: Plugins, kind: Kind, name: str, info: CheckpointInfo, where: Path) -> None:
+    """Raise UsageError where no plugin offers a component that a run used."""
+    if name in plugins.components(kind):
+        return
+    origin = info.origins.get(kind, "")
+    if origin.startswith("--plugin "):
+        way = f"It came from {origin.partition(' ')[2]}: give it again, --plugin FILE."
+    elif origin.startswith("run("):
+        way = "It came from an object in a Python program: give it again, plugins=[...]."
+    elif origin:
+        package, _, version = origin.partition(" ")
+        way = f"It came from {package} {version}: pip install {package}."
+    else:
+        way = "Install the package that offers it, or give --plugin."
+    broken = "".join(
+        f"\nPlugin {one.name!r} could not be loaded: {one.problem}" for one in plugins.broken
+    )
+    raise UsageError(f"{where}: the {kind} {name!r} is not installed. {way}{broken}")
+
+
+class _Quiet:
+    """Passes warnings on. What a backbone says of the weights it loads is no news here."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.warning, self.progress = reporter.warning, reporter.progress
+
+    def info(self, message: str) -> None:
+        """Say nothing."""

@@ -1,0 +1,85 @@
+"""``predictions.csv``: what the best checkpoint predicts for each validation image.
+
+A line an image: its file, the true class, the predicted class, its probability, and the probability
+of each class under ``p(CLASS)``. Nine significant digits give a float32 back exactly.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msft_core.errors import DataError
+from msft_core.files import write_text
+from msft_core.types import Array, Predictions
+
+NAME = "predictions.csv"
+
+_COLUMNS = ("file", "class", "predicted", "probability")
+
+
+def write_predictions(path: Path, predictions: Predictions) -> Path:
+    """Write the predictions of a split atomically."""
+    classes = predictions.classes
+    truths = (classes[label] for label in predictions.labels)
+    return write_rows(path, predictions.ids, truths, predictions.probabilities, classes)
+
+
+def write_rows(
+    path: Path,
+    files: Iterable[str],
+    truths: Iterable[str],
+    probabilities: Iterable[Array],
+    classes: Sequence[str],
+) -> Path:
+    """Write lines atomically.
+
+    Args:
+        path: of the file.
+        files: a name for each image.
+        truths: the true class of each image; empty where it is not known.
+        probabilities: float32 (K,) for each image.
+        classes: K class names in label order.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*_COLUMNS, *(f"p({name})" for name in classes)])
+    for file, truth, values in zip(files, truths, probabilities, strict=True):
+        best = int(values.argmax())
+        writer.writerow([file, truth, classes[best], *map(_digits, (values[best], *values))])
+    return write_text(path, text.getvalue())
+
+
+def _digits(value: Any) -> str:
+    return f"{float(value):.9g}"
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read what ``write_predictions`` wrote.
+
+    Raises:
+        DataError: there is no such file, or it is damaged.
+    """
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            rows = csv.DictReader(file)
+            classes = tuple(name[2:-1] for name in (rows.fieldnames or ())[len(_COLUMNS) :])
+            index = {name: number for number, name in enumerate(classes)}
+            ids, labels, probabilities = [], [], []
+            for row in rows:
+                ids.append(row["file"])
+                labels.append(index[row["class"]])
+                probabilities.append([np.float32(row[f"p({name})"]) for name in classes])
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
+        raise DataError(f"{path} is damaged: it is not as msft wrote it.") from error
+    if not ids or not classes:
+        raise DataError(f"{path} is damaged: it has no predictions.")
+    values = np.asarray(probabilities, np.float32)
+    return Predictions(tuple(ids), np.asarray(labels, np.int64), values, classes)

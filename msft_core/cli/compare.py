@@ -13,12 +13,11 @@ from msft_core.cli import completion
 from msft_core.cli.errors import reported
 from msft_core.cli.options import AsJson, Verbose
 from msft_core.pages.texts import (
+    duration,
     p_text,
     percent,
     percents,
     points,
-    points_between,
-    seconds_text,
     setting_text,
     sparkline,
 )
@@ -131,8 +130,8 @@ def _runs(comparison: Comparison) -> Table:
             percent(score.accuracy) if score else "-",
             percents(score.interval).removesuffix(" %") if score else "-",
             f"{best.epoch}/{len(run.history)}" if best else "-",
-            seconds_text(run.seconds) if run.history else "-",
-            seconds_text(median) if median is not None else "-",
+            duration(run.seconds) if run.history else "-",
+            duration(median) if median is not None else "-",
         )
     return table
 
@@ -148,7 +147,7 @@ def _pairs(comparison: Comparison) -> Table:
             f"{pair.first}\n{pair.second}",
             f"{pair.only_first}\n{pair.only_second}",
             points(pair.difference),
-            points_between(pair.interval) if pair.interval else "-",
+            " to ".join(map(points, pair.interval)) if pair.interval else "-",
             p_text(pair.p_value).removeprefix("p = ").removeprefix("p "),
         )
     return table

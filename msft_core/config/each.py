@@ -42,8 +42,8 @@ def for_each_strategy(
         given: the flags and ``--set``.
 
     Returns:
-        The configurations by name of the run folder, and a line for the user if the file's settings do not apply
-        to each.
+        The configurations by name of the run folder, and a line for the user if the file's
+        settings do not apply to each.
     """
     section = dict(merge(file).get("strategy", {}))
     owner = _name(file)

@@ -7,23 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from msft_core.errors import UsageError
 from msft_core.pages.texts import p_text
 from msft_core.runs.comparison import (
-    RESAMPLES,
     SIGNIFICANCE,
     Comparison,
-    Interval,
     Pair,
     Score,
-    compare_pair,
-    pairs_of,
+    compare_hits,
     right_on,
 )
 from msft_core.runs.record import RunRecord, named_apart, read_record
-from msft_core.types import Array, Predictions
+from msft_core.types import Predictions
 
 FACTS = ("device", "mode", "sink", "platform", "features", "versions", "dataset", "backbone")
 """Parts of ``environment.json`` that may explain a difference."""
@@ -54,8 +49,7 @@ def compare(runs: Sequence[str | Path]) -> Comparison:
     predicted = {one.name: one.predictions for one in records if one.predictions is not None}
     ids = _common(predicted)
     right = {name: right_on(predictions, ids) for name, predictions in predicted.items()}
-    scores = {name: _score(hits) for name, hits in right.items()}
-    pairs = tuple(compare_pair(*names, right) for names in pairs_of(list(predicted)))
+    scores, pairs = compare_hits(right)
     return Comparison(
         runs=tuple(records),
         scores=scores,
@@ -64,16 +58,6 @@ def compare(runs: Sequence[str | Path]) -> Comparison:
         notes=tuple(_notes(records, predicted, len(ids), len(pairs))),
         outcome=_outcome(scores, pairs),
     )
-
-
-def _score(right: Array) -> Score:
-    return Score(int(right.sum()), len(right), _accuracy_interval(right))
-
-
-def _accuracy_interval(right: Array) -> Interval:
-    drawn = np.random.default_rng(0).binomial(len(right), right.mean(), RESAMPLES) / len(right)
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def _require_same_classes(records: Sequence[RunRecord]) -> None:

@@ -19,6 +19,7 @@ from msft_core.runs.folder import RunFolder, default_folder
 from msft_core.system.cache_folder import cache_dir
 from msft_core.system.console import console_reporter
 from msft_core.system.interrupts import Interrupts
+from msft_core.system.log_file import LogFile
 from msft_core.types import (
     Context,
     DatasetSplits,
@@ -83,6 +84,10 @@ def run_steps(
 ) -> RunReport:
     """All ten steps, with interrupts that are caught already. See ``run``."""
     with ExitStack() as always, ExitStack() as if_refused:
+        # Everything that the run says goes through it, to the user and into log.txt.
+        reporter = log = LogFile(reporter)
+        always.callback(log.close)
+
         # 1, 2: what was asked for, and the plugins.
         raw = read_config(config)
         modules, without = configuration.plugin_lists(raw)
@@ -172,6 +177,7 @@ def run_steps(
         folder.write_json("classes.json", list(splits.classes))
         folder.write_lines("skipped.jsonl", found.skipped)
         folder.commit()
+        log.open(folder.path / "log.txt")
         if_refused.pop_all()
         reporter.info(f"Run folder {folder.path}")
 
@@ -189,10 +195,12 @@ def run_steps(
             origins=asker.origins,
             compiles=device.graph or device.may_compile,
         )
-        return _train_to_the_end(live, strategy, interrupts)
+        return _train_to_the_end(live, strategy, interrupts, log)
 
 
-def _train_to_the_end(run: LiveRun, strategy: Strategy, interrupts: Interrupts) -> RunReport:
+def _train_to_the_end(
+    run: LiveRun, strategy: Strategy, interrupts: Interrupts, log: LogFile
+) -> RunReport:
     """Steps 9 and 10. Step 10 is done even if step 9 fails or is interrupted."""
     error: BaseException | None = None
     try:
@@ -225,12 +233,16 @@ def _train_to_the_end(run: LiveRun, strategy: Strategy, interrupts: Interrupts) 
             run.reporter.warning(str(failure))
     run.feed.close()
     interrupts.finish()
+    # The user gets the end of a run from whoever called it. The log has it too.
     if isinstance(error, KeyboardInterrupt):
+        log.write("interrupted.")
         raise KeyboardInterrupt(report) from None
     if error is not None:
+        log.write("".join(traceback.format_exception(error)).rstrip())
         if not isinstance(error, MsftError):
             error = MsftError(first_line(error)).with_traceback(error.__traceback__)
         error.report = report
+        log.write(f"error: {error}")
         raise error
     _conclude(run, report)
     return report

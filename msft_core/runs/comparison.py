@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from msft_core.runs.intervals import RESAMPLES, percentiles, resampled
 from msft_core.runs.record import RunRecord
 from msft_core.types import Array, Predictions
-
-RESAMPLES = 10_000
-"""Bootstrap samples of an interval."""
 
 SIGNIFICANCE = 0.05
 """Greatest p of all pairs together that counts as evidence; shared equally among the pairs."""
@@ -121,31 +119,37 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return min(1.0, 2 * float(bdtr(min(only_first, only_second), tosses, 0.5))) if tosses else 1.0
 
 
-def difference_interval(
-    only_first: int, only_second: int, pictures: int, *, seed: int = 0
-) -> Interval:
-    """The 95 % interval of the difference of two accuracies, from a paired bootstrap.
+def compare_hits(right: Mapping[str, Array]) -> tuple[dict[str, Score], tuple[Pair, ...]]:
+    """Count, resample and test.
 
-    A sample of the pictures, drawn with replacement, matters only by how many pictures of each
-    kind it has (only the first right, only the second, any other). So these numbers are drawn.
-
-    Returns: 2.5th and 97.5th percentile of ``RESAMPLES`` samples.
-    """
-    others = pictures - only_first - only_second
-    shares = np.asarray([only_first, only_second, others]) / pictures
-    drawn = np.random.default_rng(seed).multinomial(pictures, shares, RESAMPLES)
-    low, high = np.percentile((drawn[:, 0] - drawn[:, 1]) / pictures, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def compare_pair(first: str, second: str, right: Mapping[str, Array]) -> Pair:
-    """Compare two runs.
+    Each resample of the pictures is the same for all runs, so it is paired.
 
     Args:
-        first: name of a run.
-        second: name of another run.
         right: bool (N,) for each run: whether it is right, for the same pictures in one order.
+
+    Returns:
+        The score of each run, and its pairs.
     """
+    if not right:
+        return {}, ()
+    pictures = len(next(iter(right.values())))
+    found: dict[str, list[Array]] = {name: [] for name in right}
+    for drawn in resampled(pictures, RESAMPLES):
+        for name, hits in right.items():
+            found[name].append(hits[drawn].mean(axis=1))
+    accuracies = {name: np.concatenate(values) for name, values in found.items()}
+    scores = {
+        name: Score(int(hits.sum()), pictures, percentiles(accuracies[name]))
+        for name, hits in right.items()
+    }
+    pairs = [
+        _pair(one, other, right, accuracies[one] - accuracies[other])
+        for one, other in pairs_of(list(right))
+    ]
+    return scores, tuple(pairs)
+
+
+def _pair(first: str, second: str, right: Mapping[str, Array], differences: Array) -> Pair:
     a, b = right[first], right[second]
     only_first, only_second = int((a & ~b).sum()), int((b & ~a).sum())
     return Pair(
@@ -155,9 +159,7 @@ def compare_pair(first: str, second: str, right: Mapping[str, Array]) -> Pair:
         only_first=only_first,
         only_second=only_second,
         neither=int((~a & ~b).sum()),
-        interval=difference_interval(only_first, only_second, len(a))
-        if only_first + only_second
-        else None,
+        interval=percentiles(differences) if only_first + only_second else None,
         p_value=mcnemar(only_first, only_second),
     )
 

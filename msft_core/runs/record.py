@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from msft_core.config.sources import read_toml
-from msft_core.errors import MsftError, UsageError, first_line
+from msft_core.errors import UsageError, first_line
+from msft_core.runs.finished import read_facts
+from msft_core.runs.opening import read_history
+from msft_core.runs.predictions_file import NAME as PREDICTIONS
 from msft_core.runs.predictions_file import read_predictions
 from msft_core.types import Best, EpochRecord, Predictions
 
 CALLBACK = "best_checkpoint"
 """The callback that chooses the best epoch, unless a plugin does."""
-
-_OF_THE_CORE = ("epoch", "train", "val", "learning_rate", "seconds", "step_ms")
 
 
 @dataclass(frozen=True)
@@ -74,20 +75,18 @@ def read_record(folder: Path) -> RunRecord:
     """
     _require_run_folder(folder)
     config = read_toml(folder / "config.toml")
-    classes = _json(folder / "classes.json", list)
-    environment = {}
-    if (folder / "environment.json").exists():
-        environment = _json(folder / "environment.json", dict)
-    history = _history(folder / "metrics.jsonl")
+    classes = _classes(folder / "classes.json")
+    metrics = folder / "metrics.jsonl"  # not there before the first epoch ends
+    history = read_history(metrics) if metrics.is_file() else ()
     return RunRecord(
         name=folder.name,
         folder=folder,
         config=config,
-        environment=environment,
-        classes=tuple(map(str, classes)),
+        environment=read_facts(folder),
+        classes=classes,
         history=history,
         best=_best(folder, config, history),
-        predictions=_predictions(folder / "predictions.csv"),
+        predictions=_predictions(folder / PREDICTIONS),
     )
 
 
@@ -118,51 +117,14 @@ def _require_run_folder(folder: Path) -> None:
     )
 
 
-def _json(path: Path, kind: type) -> Any:
+def _classes(path: Path) -> tuple[str, ...]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        classes = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {first_line(error)}.") from error
-    if not isinstance(value, kind):
-        raise UsageError(f"{path} is damaged: it holds no {kind.__name__}.")
-    return value
-
-
-def _history(path: Path) -> tuple[EpochRecord, ...]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:  # no epoch has ended yet
-        return ()
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {first_line(error)}.") from error
-    records = []
-    for number, line in enumerate(lines, 1):
-        try:
-            records.append(_record(json.loads(line)))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UsageError(f"{path} is damaged in line {number}: {first_line(error)}.") from error
-    return tuple(records)
-
-
-def _record(line: Mapping[str, Any]) -> EpochRecord:
-    return EpochRecord(
-        epoch=int(line["epoch"]),
-        train=_figures(line["train"]),
-        val=_figures(line.get("val", {})),
-        learning_rate=_figure(line.get("learning_rate")),
-        seconds=_figure(line["seconds"]),
-        step_ms=_figure(line.get("step_ms")),
-        extra=_figures({k: v for k, v in line.items() if k not in _OF_THE_CORE}),
-    )
-
-
-def _figures(values: Mapping[str, Any]) -> dict[str, float]:
-    return {name: _figure(value) for name, value in values.items()}
-
-
-def _figure(value: Any) -> float:
-    """A number of metrics.jsonl, where ``null`` stands for NaN and infinity."""
-    return float("nan") if value is None else float(value)
+    if not isinstance(classes, list):
+        raise UsageError(f"{path} is damaged: it has no list of classes.")
+    return tuple(map(str, classes))
 
 
 def _best(folder: Path, config: Mapping[str, Any], history: tuple[EpochRecord, ...]) -> Best | None:
@@ -205,12 +167,7 @@ def _best(folder: Path, config: Mapping[str, Any], history: tuple[EpochRecord, .
 def _predictions(path: Path) -> Predictions | None:
     if not path.exists():
         return None
-    try:
-        predictions = read_predictions(path)
-    except MsftError:
-        raise
-    except Exception as error:
-        raise UsageError(f"{path} cannot be read: {first_line(error)}.") from error
+    predictions = read_predictions(path)
     if len(set(predictions.ids)) < len(predictions.ids):
         raise UsageError(f"{path} is damaged: it names a file twice.")
     return predictions

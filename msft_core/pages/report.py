@@ -57,9 +57,7 @@ class Facts:
             skipped = [json.loads(line) for line in text("skipped.jsonl").splitlines()]
         except ValueError:
             environment, skipped = {}, []
-        return cls(
-            environment if isinstance(environment, dict) else {}, skipped, text("config.toml")
-        )
+        return cls(environment if isinstance(environment, dict) else {}, skipped, text("config.toml"))
 
     def of(self, *keys: str, default: Any = None) -> Any:
         """A value inside ``environment.json``."""
@@ -161,7 +159,7 @@ def _outcome(
     frequent = predictions.classes[int(majority.argmax())]
     meaning = [
         f"The interval shows how much chance decides with {counted(total, 'image')}: one more mistake "
-        f"changes the accuracy by {100 / total:.1f} points. Always answering “{frequent}” would be "
+        f"changes the accuracy by {percent(1 / total)}. Always answering “{frequent}” would be "
         f"right for {percent(majority.max() / total)}."
     ]
     if best:
@@ -272,9 +270,7 @@ def _telling(run: Run, predictions: Predictions) -> dict[str, Any]:
     if pixels is None and wrong:
         parts["listed"] = {
             "columns": ("file", "predicted", "probability", "truly"),
-            "rows": [
-                (s["id"], s["predicted"], s["probability"], s["truth"]) for s in shown[:mistakes]
-            ],
+            "rows": [(s["id"], s["predicted"], s["probability"], s["truth"]) for s in shown[:mistakes]],
         }
     return parts
 
@@ -330,7 +326,9 @@ def _trained(run: Run, facts: Facts) -> dict[str, Any]:
         since = stage["from_epoch"]
         return f"trained{share}" + (f" from epoch {since}" if since != 1 else "")
 
-    rows = [(s["name"], number(s["parameters"]), number(s["trained"]), state(s)) for s in stages]
+    rows = [
+        (s["name"], number(s["parameters"]), number(s["trained"]), state(s)) for s in stages
+    ]
     trained, total = (sum(s[key] for s in stages) for key in ("trained", "parameters"))
     lead = (
         f"Strategy {strategy} trained {number(trained)} of {number(total)} parameters "
@@ -345,9 +343,7 @@ def _data(run: Run, facts: Facts) -> dict[str, Any]:
     classes, counts = data.get("classes", []), data.get("counts", {})
     rows = [
         (name, number(train), number(val))
-        for name, train, val in zip(
-            classes, counts.get("train", []), counts.get("val", []), strict=False
-        )
+        for name, train, val in zip(classes, counts.get("train", []), counts.get("val", []), strict=False)
     ]
     lines = []
     if "train" in data:

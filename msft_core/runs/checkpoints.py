@@ -6,13 +6,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msft_core.errors import MsftError, WeightsError
 from msft_core.files import json_text, write_atomically
-from msft_core.training.state import TrainState
 from msft_core.types import Preprocessing, Reporter
-from msft_core.weights import Checkpoint
+
+if TYPE_CHECKING:
+    from msft_core.training.state import TrainState
+    from msft_core.weights import Checkpoint
 
 FORMAT = 3
 """Format number of the metadata. Format 1 (msft 0.1 to 0.3.0) lacks the backbone's settings, format

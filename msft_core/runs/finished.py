@@ -33,6 +33,7 @@ from msft_core.types import (
 
 if TYPE_CHECKING:
     from msft_core.runs.classifier import Classifier
+    from msft_core.system.device import Runtime
 
 
 class FinishedRun:
@@ -78,7 +79,8 @@ class FinishedRun:
 
     @cached_property
     def info(self) -> CheckpointInfo:
-        """What the checkpoint says."""
+        """What the checkpoint says. Imports MindSpore, which reads it."""
+        assert self._runtime
         return opening.describe(self.checkpoint, self.reporter)
 
     @cached_property
@@ -133,12 +135,17 @@ class FinishedRun:
         """The trained network. Imports MindSpore.
 
         Raises:
+            DeviceError: the device cannot be used here.
             UsageError: the plugin that made the backbone is not installed.
             WeightsError: the checkpoint does not fit the backbone.
         """
         return opening.open_classifier(
-            self.checkpoint, self.info, self.plugins, self._device, self.reporter
+            self.checkpoint, self.info, self.plugins, self._runtime, self.reporter
         )
+
+    @cached_property
+    def _runtime(self) -> Runtime:
+        return opening.prepare(self._device, self.reporter)
 
     @property
     def backbone(self) -> Backbone:

@@ -31,6 +31,7 @@ from msft_core.types import (
 if TYPE_CHECKING:
     from msft_core.features.prefix import AskExtractor
     from msft_core.runs.classifier import Classifier
+    from msft_core.system.device import Runtime
 
 _OF_A_RUN = ("config.toml", "classes.json")
 
@@ -78,8 +79,17 @@ def _is_run(folder: Path) -> bool:
     return all((folder / name).is_file() for name in _OF_A_RUN)
 
 
+def prepare(device: str, reporter: Reporter) -> Runtime:
+    """Import MindSpore, which reads checkpoints too, and choose the device. Raises DeviceError."""
+    from msft_core.system import device as system
+
+    interrupts = Interrupts()
+    with interrupts.caught(), interrupts.noted():
+        return system.prepare(RuntimeSettings.model_validate({"device": device}), reporter)
+
+
 def describe(checkpoint: Path, reporter: Reporter) -> CheckpointInfo:
-    """What a checkpoint says. Raises WeightsError."""
+    """What a checkpoint says. Call ``prepare`` first. Raises WeightsError."""
     from msft_core.weights import read_checkpoint
 
     return describe_checkpoint(read_checkpoint(checkpoint), reporter)
@@ -152,24 +162,18 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def open_classifier(
-    checkpoint: Path, info: CheckpointInfo, plugins: Plugins, device: str, reporter: Reporter
+    checkpoint: Path, info: CheckpointInfo, plugins: Plugins, runtime: Runtime, reporter: Reporter
 ) -> Classifier:
     """Build the network of a checkpoint and load its values.
 
     Raises:
         UsageError: the plugin that made the backbone is not installed.
-        DeviceError: the device cannot be used here.
         WeightsError: the values do not fit the network that the plugin makes now.
     """
     _require(plugins, "backbone", info.backbone, info, checkpoint)
     with plugins.named_by_package():
-        from msft_core.system.device import clamp_workers, prepare
-
-        interrupts = Interrupts()
-        with interrupts.caught(), interrupts.noted():
-            runtime = prepare(RuntimeSettings(device=device), reporter)
-
         from msft_core.runs.classifier import Classifier
+        from msft_core.system.device import clamp_workers
         from msft_core.training.compilation import MINDSPORE
 
         quiet = _Quiet(reporter)

@@ -60,6 +60,26 @@ def compare(runs: Sequence[str | Path]) -> Comparison:
     )
 
 
+def write_page(comparison: Comparison, path: str | Path) -> Path:
+    """Write a comparison as an HTML page that needs no other file.
+
+    Raises:
+        UsageError: there is a file that ``msft compare`` did not write, or the folder cannot be
+            written.
+    """
+    from msft_core.pages.comparing import is_comparison, write_comparison
+
+    path = Path(path).expanduser()
+    try:
+        if path.exists() and not (path.is_file() and is_comparison(path)):
+            raise UsageError(
+                f"{path} is there already and is no page of msft compare: choose another file."
+            )
+        return write_comparison(comparison, path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
 def _require_same_classes(records: Sequence[RunRecord]) -> None:
     first = records[0]
     for other in records[1:]:
@@ -261,8 +281,3 @@ def _better(pair: Pair) -> str:
 
 def _worse(pair: Pair) -> str:
     return pair.second if pair.only_first > pair.only_second else pair.first
-
-
-def write_page(comparison: Comparison, path: Path) -> Path:
-    """Later."""
-    raise UsageError("later")

@@ -83,19 +83,23 @@ def print_comparison(comparison: Comparison) -> None:
         "Validation by epoch": _curves(comparison, console.encoding),
         "Different settings": _differences(comparison),
     }
-    console.print(Text(comparison.outcome))
-    for title, table in tables.items():
-        if table.row_count:
-            console.print()
-            console.print(Text(title, style="bold"))
-            console.print(table)
-            if title in _LEGENDS:
-                console.print(Text(_LEGENDS[title], style="dim"))
-    console.print()
-    if not comparison.differences:
-        console.print(Text("All settings are the same."))
-    for note in comparison.notes:
-        console.print(Text(f"Note: {note}"))
+    with console.capture() as captured:
+        console.print(Text(comparison.outcome))
+        for title, table in tables.items():
+            if table.row_count:
+                console.print()
+                console.print(Text(title, style="bold"))
+                console.print(table)
+                if title in _LEGENDS:
+                    console.print(Text(_LEGENDS[title], style="dim"))
+        console.print()
+        if not comparison.differences:
+            console.print(Text("All settings are the same."))
+        for note in comparison.notes:
+            console.print(Text(f"Note: {note}"))
+    # A name may have characters that this terminal has not.
+    text = captured.get().rstrip().encode(console.encoding, "backslashreplace")
+    typer.echo(text.decode(console.encoding))
 
 
 def _table(*columns: str, figures: Sequence[str] = ()) -> Table:
@@ -115,7 +119,7 @@ def _table(*columns: str, figures: Sequence[str] = ()) -> Table:
 def _add(table: Table, *cells: str) -> None:
     from rich.text import Text
 
-    table.add_row(*(Text(cell) for cell in cells))
+    table.add_row(*(Text(cell.replace("\xa0", " ")) for cell in cells))
 
 
 def _runs(comparison: Comparison) -> Table:
@@ -128,7 +132,7 @@ def _runs(comparison: Comparison) -> Table:
             run.name,
             f"{score.right}/{score.pictures}" if score else "-",
             percent(score.accuracy) if score else "-",
-            percents(score.interval).removesuffix(" %") if score else "-",
+            percents(score.interval).removesuffix("\xa0%").removesuffix(" %") if score else "-",
             f"{best.epoch}/{len(run.history)}" if best else "-",
             duration(run.seconds) if run.history else "-",
             duration(median) if median is not None else "-",

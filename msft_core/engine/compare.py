@@ -140,9 +140,16 @@ def _differences(records: Sequence[RunRecord]) -> dict[str, tuple[Any, ...]]:
         }
         for one in records
     ]
-    keys = dict.fromkeys(itertools.chain.from_iterable(facts))
+    keys = sorted(dict.fromkeys(itertools.chain.from_iterable(facts)), key=_place)
     rows = {key: tuple(one.get(key) for one in facts) for key in keys}
     return {key: row for key, row in rows.items() if any(value != row[0] for value in row[1:])}
+
+
+def _place(key: str) -> int:
+    """What was asked for comes first: the order of the sections is that of config.toml."""
+    sections = ("dataset", "backbone", "strategy", "training", "data", "runtime", "cache")
+    name = key.partition(".")[0]
+    return sections.index(name) if name in sections else len(sections) + (name == "environment")
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -71,21 +71,28 @@ def is_comparison(path: Path) -> bool:
 def _runs(comparison: Comparison) -> dict[str, Any]:
     rows = []
     for run in comparison.runs:
-        score, best, median = comparison.scores.get(run.name), run.best, run.seconds_per_epoch
+        score, median = comparison.scores.get(run.name), run.seconds_per_epoch
         rows.append(
             (
                 run.name,
                 f"{score.right} of {score.pictures}" if score else "–",
                 percent(score.accuracy) if score else "–",
                 percents(score.interval) if score else "–",
-                f"{best.epoch} of {len(run.history)}" if best else "–",
-                f"{best.metric} {best.value:.4f}" if best else "–",
+                _best(run),
                 duration(run.seconds) if run.history else "–",
                 duration(median) if median is not None else "–",
             )
         )
-    columns = ("run", "right", "accuracy", "interval", "best epoch", "its value in training")
-    return {"columns": (*columns, "time", "median epoch"), "rows": rows}
+    columns = ("run", "right", "accuracy", "interval", "best epoch", "time", "median epoch")
+    return {"columns": columns, "rows": rows}
+
+
+def _best(run: RunRecord) -> str:
+    best = run.best
+    if best is None:
+        return "–"
+    chosen_by = "" if best.metric == "accuracy" else f", by {best.metric}"
+    return f"{best.epoch} of {len(run.history)}{chosen_by}"
 
 
 def _pairs(comparison: Comparison) -> dict[str, Any]:
@@ -140,7 +147,7 @@ def _curves(runs: Sequence[RunRecord]) -> list[charts.Chart]:
     found += [
         ("Validation loss", val_loss, _from_zero(val_loss)),
         ("Training loss", train_loss, _from_zero(train_loss)),
-        ("Time of an epoch", seconds, _from_zero(seconds, duration)),
+        ("Time of each epoch, seconds", seconds, _from_zero(seconds, duration)),
     ]
     return [charts.line_chart(title, lines, x, y) for title, lines, y in found if lines]
 

@@ -115,8 +115,9 @@ def mcnemar(only_first: int, only_second: int) -> float:
     """
     from scipy.special import bdtr  # scipy.stats.binomtest gives the same, after 1.5 s of imports
 
-    tosses = only_first + only_second
-    return min(1.0, 2 * float(bdtr(min(only_first, only_second), tosses, 0.5))) if tosses else 1.0
+    if abs(only_first - only_second) <= 1:
+        return 1.0  # no tosses are more even
+    return 2 * float(bdtr(min(only_first, only_second), only_first + only_second, 0.5))
 
 
 def compare_hits(right: Mapping[str, Array]) -> tuple[dict[str, Score], tuple[Pair, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,9 +17,6 @@ from msft_core.runs.opening import read_history
 from msft_core.runs.predictions_file import NAME as PREDICTIONS
 from msft_core.runs.predictions_file import read_predictions
 from msft_core.types import Best, EpochRecord, Predictions
-
-CALLBACK = "best_checkpoint"
-"""The callback that chooses the best epoch, unless a plugin does."""
 
 
 @dataclass(frozen=True)
@@ -127,40 +125,44 @@ def _classes(path: Path) -> tuple[str, ...]:
     return tuple(map(str, classes))
 
 
-def _best(folder: Path, config: Mapping[str, Any], history: tuple[EpochRecord, ...]) -> Best | None:
-    """The epoch that ``best_checkpoint`` chose, from its settings and the values of all epochs."""
-    settings = _section(config, "callback").get(CALLBACK, {})
-    path = folder / "best.ckpt"
-    if not settings.get("enabled", bool(settings)) or not path.is_file():
-        return None
+def best_epoch(history: tuple[EpochRecord, ...], settings: Mapping[str, Any]) -> EpochRecord | None:
+    """The epoch that the callback ``best_checkpoint`` chose, from the figures of all epochs.
+
+    Which epoch it was is in ``best.ckpt`` too, but only MindSpore reads that.
+
+    Args:
+        history: the epochs.
+        settings: ``callback.best_checkpoint`` of ``config.toml``.
+    """
     metric = str(settings.get("metric", "accuracy"))
-    larger = settings.get("direction") == "max" or (
-        settings.get("direction", "auto") == "auto" and metric != "loss"
-    )
-    least, tie = float(settings.get("min_improvement", 0.0)), settings.get("keep_on_tie", "loss")
+    direction, tie = settings.get("direction", "auto"), settings.get("keep_on_tie", "loss")
+    larger = direction == "max" or (direction == "auto" and metric != "loss")
+    least = float(settings.get("min_improvement", 0.0))
     first, interval = int(settings.get("first_epoch", 1)), int(settings.get("interval", 1))
     best: EpochRecord | None = None
     for record in history:
         since = record.epoch - first
-        if since < 0 or since % interval or not record.val.get(metric, float("nan")) < float("inf"):
+        if since < 0 or since % interval or math.isnan(record.val.get(metric, math.nan)):
             continue
         if best is None:
             best = record
             continue
         gain = record.val[metric] - best.val[metric]
         gain = gain if larger else -gain
-        if (
-            gain > least
-            or 0 < gain == least
-            or (
-                gain == 0
-                and (
-                    tie == "last"
-                    or (tie == "loss" and record.val.get("loss", 0.0) < best.val.get("loss", 0.0))
-                )
-            )
-        ):
+        lower_loss = record.val.get("loss", math.nan) < best.val.get("loss", math.nan)
+        on_tie = gain == 0 and (tie == "last" or (tie == "loss" and lower_loss))
+        if gain > least or 0 < gain == least or on_tie:
             best = record
+    return best
+
+
+def _best(folder: Path, config: Mapping[str, Any], history: tuple[EpochRecord, ...]) -> Best | None:
+    settings = _section(_section(config, "callback"), "best_checkpoint")
+    path = folder / "best.ckpt"
+    if not settings.get("enabled", bool(settings)) or not path.is_file():
+        return None
+    metric = str(settings.get("metric", "accuracy"))
+    best = best_epoch(history, settings)
     return None if best is None else Best(path, best.epoch, best.val[metric], metric)
 
 

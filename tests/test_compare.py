@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import os
 import signal
 import subprocess
@@ -31,10 +30,8 @@ from msft_core.cli import app
 from msft_core.engine.compare import write_page
 from msft_core.runs.comparison import compare_hits, mcnemar
 from msft_core.runs.predictions_file import write_predictions
-from msft_core.runs.record import best_epoch
 from msft_core.system.interrupts import Interrupts
 from msft_core.testing import RecordingReporter, tiny
-from msft_plugins import best_checkpoint
 
 CLASSES = ("cat", "dog")
 
@@ -48,6 +45,7 @@ def write_run(
     labels: Sequence[int] | None = None,
     epochs: int = 2,
     asked: int = 2,
+    status: str = "completed",
     **sections: Any,
 ) -> Path:
     """A run folder as msft leaves it, without a network."""
@@ -74,7 +72,11 @@ def write_run(
     ]
     (folder / "config.toml").write_text(tomlkit.dumps(config))
     (folder / "classes.json").write_text(json.dumps(classes))
-    (folder / "environment.json").write_text(json.dumps({"device": "cpu"}))
+    facts: dict[str, Any] = {"device": "cpu"}
+    if status:
+        best = {"epoch": epochs, "metric": "accuracy", "value": accuracy}
+        facts |= {"status": status, "reason": "because", "best": best if epochs else None}
+    (folder / "environment.json").write_text(json.dumps(facts))
     if epochs:
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         (folder / "best.ckpt").touch()
@@ -165,53 +167,6 @@ def test_two_runs_compare_the_same_in_either_order(both: list[tuple[bool, bool]]
         assert pair.interval == pytest.approx([-end for end in mirrored.interval[::-1]])
         assert pair.interval[0] <= pair.difference <= pair.interval[1]
     assert 0 < pair.p_value <= 1
-
-
-@settings(deadline=None)
-@given(
-    st.lists(st.sampled_from([0.25, 0.5, 0.75, math.nan]), min_size=1, max_size=8),
-    st.lists(st.sampled_from([0.1, 0.2]), min_size=8, max_size=8),
-    st.fixed_dictionaries(
-        {
-            "metric": st.sampled_from(["accuracy", "loss"]),
-            "direction": st.sampled_from(["auto", "min", "max"]),
-            "interval": st.integers(1, 3),
-            "first_epoch": st.integers(1, 3),
-            "min_improvement": st.sampled_from([0.0, 0.25]),
-            "keep_on_tie": st.sampled_from(["loss", "first", "last"]),
-        }
-    ),
-)
-def test_the_best_epoch_is_the_one_that_the_callback_chose(
-    accuracies: list[float], losses: list[float], chosen_by: dict[str, Any]
-) -> None:
-    class Training:
-        """As much of a run as the callback looks at."""
-
-        folder, best = Path(), None
-        history: tuple[Any, ...] = ()
-
-        def settings(self, *_: str) -> Any:
-            return best_checkpoint.BestCheckpointSettings(**chosen_by)
-
-        def evaluate(self, _: str) -> dict[str, float]:
-            return self.figures
-
-        def save_checkpoint(self, path: Path) -> Path:
-            return path
-
-        def set_best(self, path: Path, epoch: int, value: float, metric: str) -> None:
-            self.best = msft_core.Best(path, epoch, value, metric)
-
-    training: Any = Training()
-    for epoch, (accuracy, loss) in enumerate(zip(accuracies, losses, strict=False), 1):
-        training.figures = {"accuracy": accuracy, "loss": loss}
-        best_checkpoint.on_epoch_end(epoch, training)
-        record = msft_core.EpochRecord(epoch, {"loss": 1.0}, training.figures)
-        training.history = (*training.history, record)
-    found = best_epoch(training.history, chosen_by)
-    chosen = training.best
-    assert (found and found.epoch) == (chosen and chosen.epoch)
 
 
 # Which pictures count
@@ -324,7 +279,9 @@ def test_the_reader_is_told_that_the_best_epoch_was_chosen_on_these_pictures(
 def test_only_what_differs_is_listed(tmp_path: Path) -> None:
     a = write_run(tmp_path / "a", training={"seed": 1, "views": 4})
     b = write_run(tmp_path / "b", training={"seed": 2, "views": 4}, strategy={"from": "layer4"})
-    (b / "environment.json").write_text('{"device": "ascend", "started": "later"}')
+    (b / "environment.json").write_text(
+        '{"device": "ascend", "started": "later", "dataset": {"counts": [1]}}'
+    )
     assert msft_core.compare([a, b]).differences == {
         "strategy.name": ("a", "b"),
         "strategy.from": (None, "layer4"),
@@ -336,10 +293,14 @@ def test_only_what_differs_is_listed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("run", "note"),
     [
-        ({"right": None, "epochs": 0}, "0 of 2 epochs: it was interrupted, has failed or is still"),
-        ({"right": None, "epochs": 1}, "1 of 2 epochs: it was interrupted, has failed or is still"),
+        (
+            {"right": None, "epochs": 0, "status": ""},
+            "0 of 2 epochs: it is still running, was kill",
+        ),
+        ({"right": None, "epochs": 1, "status": "failed"}, "failed after 1 of 2 epochs (because)"),
         ({"right": None}, "no predictions.csv"),
-        ({"epochs": 1}, "1 of 2 epochs: it was stopped early or interrupted"),
+        ({"epochs": 1, "status": "interrupted"}, "b was interrupted after 1 of 2 epochs."),
+        ({"epochs": 1, "status": "stopped"}, "b stopped after 1 of 2 epochs (because)."),
         ({"data": {"augment_validation": True}}, "randomly augmented pictures"),
     ],
 )
@@ -362,7 +323,9 @@ def test_predictions_of_another_epoch_are_noted(tmp_path: Path) -> None:
     runs = two(tmp_path, *hits(2, 1, 0, 1))
     write_predictions(runs[0] / "predictions.csv", predictions([True] * 4))
     notes = msft_core.compare(runs).notes
-    assert any("0.7500 in metrics.jsonl" in n and "1.0000 in predictions.csv" in n for n in notes)
+    assert any(
+        "0.7500 in environment.json" in n and "1.0000 in predictions.csv" in n for n in notes
+    )
 
 
 def test_runs_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:

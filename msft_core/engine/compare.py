@@ -23,6 +23,9 @@ from msft_core.types import Predictions
 FACTS = ("device", "mode", "sink", "platform", "features", "versions", "dataset", "backbone")
 """Parts of ``environment.json`` that may explain a difference."""
 
+_LONG = ("classes", "counts", "twins")
+"""Parts of ``dataset`` that are lists."""
+
 
 def compare(runs: Sequence[str | Path]) -> Comparison:
     """Compare runs that classify the same pictures. It needs neither MindSpore nor plugins.
@@ -136,13 +139,20 @@ def _differences(records: Sequence[RunRecord]) -> dict[str, tuple[Any, ...]]:
     facts = [
         {
             **_flat(one.config),
-            **_flat({k: v for k, v in one.environment.items() if k in FACTS}, "environment."),
+            **_facts(one.environment),
         }
         for one in records
     ]
     keys = sorted(dict.fromkeys(itertools.chain.from_iterable(facts)), key=_place)
     rows = {key: tuple(one.get(key) for one in facts) for key in keys}
     return {key: row for key, row in rows.items() if any(value != row[0] for value in row[1:])}
+
+
+def _facts(environment: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in environment.items() if key in FACTS}
+    if isinstance(dataset := kept.get("dataset"), Mapping):
+        kept["dataset"] = {key: value for key, value in dataset.items() if key not in _LONG}
+    return _flat(kept, "environment.")
 
 
 def _place(key: str) -> int:
@@ -204,25 +214,26 @@ def _notes(
 
 
 def _notes_of(record: RunRecord) -> list[str]:
-    done, asked = len(record.history), record.epochs
-    early = f"has {done} of {asked} epochs" if done < asked else ""
-    if record.predictions is None:
-        if early:
-            why = f"{early}: it was interrupted, has failed or is still running"
-        elif record.best is None:
-            why = "chose no best checkpoint"
-        else:
-            why = "is still ending, has failed at its end, or an msft before 0.4 wrote it"
-        return [f"{record.name} has no predictions.csv, so its accuracy is not compared. It {why}."]
-    notes = []
-    if early:
-        notes.append(f"{record.name} {early}: it was stopped early or interrupted.")
-    hits = record.predictions.predicted == record.predictions.labels
-    best = record.best
-    if best and best.metric == "accuracy" and abs(best.value - float(hits.mean())) > 1e-6:
+    of_all = f"{len(record.history)} of {record.epochs} epochs"
+    reason = str(record.environment.get("reason", "")).rstrip(".")
+    ended = {
+        "": f"has {of_all}: it is still running, was killed, or an msft before 0.4 trained it",
+        "failed": f"failed after {of_all} ({reason})",
+        "interrupted": f"was interrupted after {of_all}",
+        "stopped": f"stopped after {of_all} ({reason})",
+    }.get(record.status)
+    predictions, best = record.predictions, record.best
+    if predictions is None:
+        lacks = f"{record.name} has no predictions.csv, so its accuracy is not compared. "
+        if ended is None:
+            ended = "chose no best checkpoint" if best is None else "has lost it since"
+        return [f"{lacks}It {ended}."]
+    notes = [f"{record.name} {ended}."] if ended else []
+    accuracy = float((predictions.predicted == predictions.labels).mean())
+    if best and best.metric == "accuracy" and abs(best.value - accuracy) > 1e-6:
         notes.append(
-            f"{record.name}: accuracy is {best.value:.4f} in metrics.jsonl (epoch {best.epoch}) "
-            f"but {hits.mean():.4f} in predictions.csv. The latter counts here."
+            f"{record.name}: accuracy is {best.value:.4f} in environment.json (epoch {best.epoch}) "
+            f"but {accuracy:.4f} in predictions.csv. The latter counts here."
         )
     return notes
 

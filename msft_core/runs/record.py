@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -30,7 +29,8 @@ class RunRecord:
         environment: the content of ``environment.json``; empty if there is none.
         classes: class names in label order.
         history: one record per finished epoch.
-        best: the best epoch; None if none was chosen.
+        best: the best epoch; None if none was chosen, or if the run has not ended yet, was killed,
+            or was one of an msft before 0.4.
         predictions: those of the best checkpoint on the validation images; None if the folder has
             no ``predictions.csv``.
     """
@@ -43,6 +43,11 @@ class RunRecord:
     history: tuple[EpochRecord, ...]
     best: Best | None
     predictions: Predictions | None
+
+    @property
+    def status(self) -> str:
+        """As in ``RunReport``; empty if the run has not ended, was killed, or is that old."""
+        return str(self.environment.get("status", ""))
 
     @property
     def epochs(self) -> int:
@@ -74,16 +79,17 @@ def read_record(folder: Path) -> RunRecord:
     _require_run_folder(folder)
     config = read_toml(folder / "config.toml")
     classes = _classes(folder / "classes.json")
+    facts = read_facts(folder)
     metrics = folder / "metrics.jsonl"  # not there before the first epoch ends
     history = read_history(metrics) if metrics.is_file() else ()
     return RunRecord(
         name=folder.name,
         folder=folder,
         config=config,
-        environment=read_facts(folder),
+        environment=facts,
         classes=classes,
         history=history,
-        best=_best(folder, config, history),
+        best=_best(folder, facts),
         predictions=_predictions(folder / PREDICTIONS),
     )
 
@@ -125,45 +131,16 @@ def _classes(path: Path) -> tuple[str, ...]:
     return tuple(map(str, classes))
 
 
-def best_epoch(history: tuple[EpochRecord, ...], settings: Mapping[str, Any]) -> EpochRecord | None:
-    """The epoch that the callback ``best_checkpoint`` chose, from the figures of all epochs.
-
-    Which epoch it was is in ``best.ckpt`` too, but only MindSpore reads that.
-
-    Args:
-        history: the epochs.
-        settings: ``callback.best_checkpoint`` of ``config.toml``.
-    """
-    metric = str(settings.get("metric", "accuracy"))
-    direction, tie = settings.get("direction", "auto"), settings.get("keep_on_tie", "loss")
-    larger = direction == "max" or (direction == "auto" and metric != "loss")
-    least = float(settings.get("min_improvement", 0.0))
-    first, interval = int(settings.get("first_epoch", 1)), int(settings.get("interval", 1))
-    best: EpochRecord | None = None
-    for record in history:
-        since = record.epoch - first
-        if since < 0 or since % interval or math.isnan(record.val.get(metric, math.nan)):
-            continue
-        if best is None:
-            best = record
-            continue
-        gain = record.val[metric] - best.val[metric]
-        gain = gain if larger else -gain
-        lower_loss = record.val.get("loss", math.nan) < best.val.get("loss", math.nan)
-        on_tie = gain == 0 and (tie == "last" or (tie == "loss" and lower_loss))
-        if gain > least or 0 < gain == least or on_tie:
-            best = record
-    return best
-
-
-def _best(folder: Path, config: Mapping[str, Any], history: tuple[EpochRecord, ...]) -> Best | None:
-    settings = _section(_section(config, "callback"), "best_checkpoint")
-    path = folder / "best.ckpt"
-    if not settings.get("enabled", bool(settings)) or not path.is_file():
+def _best(folder: Path, facts: Mapping[str, Any]) -> Best | None:
+    best = facts.get("best")
+    if not isinstance(best, dict):
         return None
-    metric = str(settings.get("metric", "accuracy"))
-    best = best_epoch(history, settings)
-    return None if best is None else Best(path, best.epoch, best.val[metric], metric)
+    try:
+        path = folder / "best.ckpt"
+        return Best(path, int(best["epoch"]), float(best["value"]), str(best["metric"]))
+    except (KeyError, TypeError, ValueError) as error:
+        place = folder / "environment.json"
+        raise UsageError(f"{place} is damaged: {first_line(error)} in best.") from error
 
 
 def _predictions(path: Path) -> Predictions | None:

@@ -39,6 +39,15 @@ def scan_class_folders(root: Path) -> dict[str, list[Path]]:
     return {folder.name: sorted(_files(folder), key=Path.as_posix) for folder in sub_folders(root)}
 
 
+def files_below(root: Path) -> list[Path]:
+    """Return all files below a folder, sorted by path, as ``scan_class_folders`` finds them.
+
+    Raises: DataError if ``root`` is not a folder or cannot be read.
+    """
+    require_folder(root)
+    return sorted(_files(root), key=Path.as_posix)
+
+
 def sub_folders(root: Path) -> list[Path]:
     """Return the sub-folders, sorted by name, without hidden ones. Raises DataError."""
     return [root / name for name in sorted(e.name for e in _entries(root) if _is_folder(e))]

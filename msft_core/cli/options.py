@@ -30,5 +30,14 @@ Blocked = Annotated[
         rich_help_panel=PLUGINS,
     ),
 ]
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="DEVICE",
+        help="cpu, gpu, ascend or auto.",
+        autocompletion=completion.devices,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Print the traceback of an error.")]

@@ -1,6 +1,6 @@
 """Turn a TOML file, flags and ``--set key=value`` into a ``RunConfig``."""
 
-from msft_core.config.checking import component_settings, resolve, settings_model
+from msft_core.config.checking import component_settings, resolve, section_settings, settings_model
 from msft_core.config.each import for_each_strategy, listed_strategies
 from msft_core.config.run_config import RunConfig
 from msft_core.config.sections import SECTIONS, DataSettings, RuntimeSettings
@@ -19,5 +19,6 @@ __all__ = [
     "plugin_lists",
     "read_toml",
     "resolve",
+    "section_settings",
     "settings_model",
 ]

@@ -85,6 +85,19 @@ def component_settings(
     return settings
 
 
+def section_settings(section: str, values: Mapping[str, Any]) -> Any:
+    """Check a section of the core, for commands other than ``run``.
+
+    Raises:
+        UsageError: with a line for each mistake.
+    """
+    problems: list[str] = []
+    settings = _validate(SECTIONS[section], values, section, problems)
+    if settings is None:
+        raise UsageError("\n".join(problems))
+    return settings
+
+
 @functools.cache
 def settings_model(component: Component) -> type[Settings]:
     """The component's settings model. For a callback, metric or extractor it has ``enabled``."""

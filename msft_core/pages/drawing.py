@@ -105,6 +105,52 @@ def draw_predictions(
     return _grid(images.pixels, captions, title, [source, detail])
 
 
+@house_style()
+def draw_classified(
+    pixels: np.ndarray[Any, np.dtype[np.uint8]],
+    files: Sequence[str],
+    probabilities: np.ndarray[Any, np.dtype[np.float32]],
+    classes: Sequence[str],
+    total: int,
+    maps: np.ndarray[Any, np.dtype[np.float32]] | None = None,
+) -> Figure:
+    """A grid of images, each with the class that was predicted for it.
+
+    Args:
+        pixels: uint8 (N, H, W, 3), N >= 1.
+        files: the file of each image.
+        probabilities: float32 (N, K).
+        classes: K class names.
+        total: number of all images that were classified.
+        maps: heat maps float32 (N, H, W), 0 to 1, to lay over the images; None for plain ones.
+    """
+    _, tile = _grid_shape(len(files))
+    captions = []
+    for file, values in zip(files, probabilities, strict=True):
+        guess = int(values.argmax())
+        line = fitting(f"{{}} {values[guess]:.0%}", classes[guess], tile, CAPTION)
+        name = fitting("{}", file.rpartition("/")[2], tile, FILE)
+        captions.append([(line, INK), (name, MUTED)])
+    details = [
+        counted(total, "image") if len(files) == total else f"{len(files)} of {total} images"
+    ]
+    if maps is not None:
+        details.append("red: what speaks for the class (Grad-CAM)")
+        pixels = np.stack([overlaid(*pair) for pair in zip(pixels, maps, strict=True)])
+    return _grid(pixels, captions, "Predicted classes", details)
+
+
+def overlaid(
+    pixels: np.ndarray[Any, np.dtype[np.uint8]], heat: np.ndarray[Any, np.dtype[np.float32]]
+) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """An image, uint8 (H, W, 3), under a heat map, float32 (H, W), 0 to 1: grey, with red on it."""
+    grey = pixels.mean(axis=2, keepdims=True) * 0.75 + 40
+    colour = np.array([214, 40, 40])
+    share = 0.72 * heat[..., None]
+    mixed = grey * (1 - share) + colour * share
+    return mixed.clip(0, 255).astype(np.uint8)
+
+
 def _grid_shape(count: int) -> tuple[int, Inches]:
     """Columns of a grid, and the side of an image in it."""
     wide = min(10, max(4, math.ceil(math.sqrt(1.5 * count))))

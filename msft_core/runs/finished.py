@@ -14,7 +14,7 @@ from msft_core.config import RunConfig
 from msft_core.errors import MsftError, UsageError
 from msft_core.plugins.registry import Plugins
 from msft_core.runs import opening
-from msft_core.runs.checkpoints import CheckpointInfo
+from msft_core.runs.checkpoints import CheckpointInfo, describe_checkpoint
 from msft_core.runs.predictions_file import NAME as PREDICTIONS
 from msft_core.runs.predictions_file import read_predictions
 from msft_core.types import (
@@ -34,6 +34,7 @@ from msft_core.types import (
 if TYPE_CHECKING:
     from msft_core.runs.classifier import Classifier
     from msft_core.system.device import Runtime
+    from msft_core.weights import Checkpoint
 
 
 class FinishedRun:
@@ -80,8 +81,14 @@ class FinishedRun:
     @cached_property
     def info(self) -> CheckpointInfo:
         """What the checkpoint says. Imports MindSpore, which reads it."""
-        assert self._runtime
-        return opening.describe(self.checkpoint, self.reporter)
+        return describe_checkpoint(self._file, self.reporter)
+
+    @cached_property
+    def _file(self) -> Checkpoint:
+        assert self._runtime  # MindSpore reads a .ckpt
+        from msft_core.weights import read_checkpoint
+
+        return read_checkpoint(self.checkpoint)
 
     @cached_property
     def config(self) -> RunConfig:
@@ -139,9 +146,12 @@ class FinishedRun:
             UsageError: the plugin that made the backbone is not installed.
             WeightsError: the checkpoint does not fit the backbone.
         """
-        return opening.open_classifier(
-            self.checkpoint, self.info, self.plugins, self._runtime, self.reporter
+        info = self.info
+        opened = opening.open_classifier(
+            self._file, info, self.plugins, self._runtime, self.reporter
         )
+        del self._file  # its arrays are in the network now
+        return opened
 
     @cached_property
     def _runtime(self) -> Runtime:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msft_core import config as configuration
-from msft_core.config import RunConfig, RuntimeSettings
+from msft_core.config import RunConfig
 from msft_core.errors import DataError, MsftError, UsageError, WeightsError, suggest
 from msft_core.plugins.registry import Plugins
-from msft_core.runs.checkpoints import CheckpointInfo, describe_checkpoint
+from msft_core.runs.checkpoints import CheckpointInfo
 from msft_core.system.cache_folder import cache_dir
 from msft_core.system.interrupts import Interrupts
 from msft_core.types import (
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from msft_core.features.prefix import AskExtractor
     from msft_core.runs.classifier import Classifier
     from msft_core.system.device import Runtime
+    from msft_core.weights import Checkpoint
 
 _OF_A_RUN = ("config.toml", "classes.json")
 
@@ -80,19 +81,18 @@ def _is_run(folder: Path) -> bool:
 
 
 def prepare(device: str, reporter: Reporter) -> Runtime:
-    """Import MindSpore, which reads checkpoints too, and choose the device. Raises DeviceError."""
+    """Import MindSpore, which reads checkpoints too, and choose the device.
+
+    Raises:
+        UsageError: there is no such device.
+        DeviceError: it cannot be used here.
+    """
+    settings = configuration.section_settings("runtime", {"device": device})
     from msft_core.system import device as system
 
     interrupts = Interrupts()
     with interrupts.caught(), interrupts.noted():
-        return system.prepare(RuntimeSettings.model_validate({"device": device}), reporter)
-
-
-def describe(checkpoint: Path, reporter: Reporter) -> CheckpointInfo:
-    """What a checkpoint says. Call ``prepare`` first. Raises WeightsError."""
-    from msft_core.weights import read_checkpoint
-
-    return describe_checkpoint(read_checkpoint(checkpoint), reporter)
+        return system.prepare(settings, reporter)
 
 
 def read_config(folder: Path, plugins: Plugins, reporter: Reporter) -> RunConfig:
@@ -162,7 +162,7 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def open_classifier(
-    checkpoint: Path, info: CheckpointInfo, plugins: Plugins, runtime: Runtime, reporter: Reporter
+    file: Checkpoint, info: CheckpointInfo, plugins: Plugins, runtime: Runtime, reporter: Reporter
 ) -> Classifier:
     """Build the network of a checkpoint and load its values.
 
@@ -170,21 +170,25 @@ def open_classifier(
         UsageError: the plugin that made the backbone is not installed.
         WeightsError: the values do not fit the network that the plugin makes now.
     """
-    _require(plugins, "backbone", info.backbone, info, checkpoint)
+    require(plugins, "backbone", info.backbone, info, file.path)
     with plugins.named_by_package():
+        # Values that are drawn at random would be replaced at once.
+        from mindspore.nn.utils import no_init_parameters
+
         from msft_core.runs.classifier import Classifier
         from msft_core.system.device import clamp_workers
         from msft_core.training.compilation import MINDSPORE
+        from msft_core.weights.reading import kept
 
         quiet = _Quiet(reporter)
         context = Context(0, cache_dir(), quiet, info.classes)
-        with MINDSPORE:
-            backbone, plugin = _build(checkpoint, info, plugins, context)
+        with MINDSPORE, no_init_parameters(), kept(file):
+            backbone, plugin = _build(file, info, plugins, context)
         how = info.evaluation
         return Classifier(
             backbone,
             info,
-            checkpoint,
+            file.path,
             plugin=plugin,
             runtime=runtime,
             workers=clamp_workers(None, reporter),
@@ -194,9 +198,9 @@ def open_classifier(
 
 
 def _build(
-    checkpoint: Path, info: CheckpointInfo, plugins: Plugins, context: Context
+    file: Checkpoint, info: CheckpointInfo, plugins: Plugins, context: Context
 ) -> tuple[Backbone, str]:
-    from msft_core.weights import load_into, read_checkpoint
+    from msft_core.weights import load_into
 
     component = plugins.component("backbone", info.backbone)
     values = dict(info.settings)
@@ -204,7 +208,7 @@ def _build(
     if "weights" in component.settings.model_fields:
         # A checkpoint of msft, which the plugin knows by what it says: it makes the network in the
         # geometry of these weights, and looks for no others.
-        values["weights"] = str(checkpoint)
+        values["weights"] = str(file.path)
     owner = plugins.owner("backbone", info.backbone)
     settings = configuration.component_settings(component, values, owner)
     backbone, plugin, _ = plugins.ask(
@@ -217,14 +221,14 @@ def _build(
     )
     if backbone.dialect != info.dialect:
         raise WeightsError(
-            f"{checkpoint}: its weights are of dialect {info.dialect!r}, but plugin {plugin!r} "
+            f"{file.path}: its weights are of dialect {info.dialect!r}, but plugin {plugin!r} "
             f"made the network of dialect {backbone.dialect!r}."
         )
     try:
         load_into(
             [*(stage.cell for stage in backbone.stages), backbone.head],
-            read_checkpoint(checkpoint).arrays,
-            source=str(checkpoint),
+            file.arrays,
+            source=str(file.path),
             reporter=context.reporter,
         )
     except WeightsError as error:
@@ -277,7 +281,7 @@ def build_splits(
     from msft_core.system.device import cpu_count
 
     name = config.dataset.name
-    _require(plugins, "dataset", name, info, Path("the run"))
+    require(plugins, "dataset", name, info, Path("the run"))
     with plugins.named_by_package():
         splits, owner, _ = plugins.ask(
             "build_dataset",
@@ -301,7 +305,7 @@ def build_splits(
     return found.splits
 
 
-def _require(plugins: Plugins, kind: Kind, name: str, info: CheckpointInfo, where: Path) -> None:
+def require(plugins: Plugins, kind: Kind, name: str, info: CheckpointInfo, where: Path) -> None:
     """Raise UsageError where no plugin offers a component that a run used."""
     if name in plugins.components(kind):
         return

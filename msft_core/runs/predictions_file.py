@@ -26,32 +26,36 @@ _COLUMNS = ("file", "class", "predicted", "probability")
 def write_predictions(path: Path, predictions: Predictions) -> Path:
     """Write the predictions of a split atomically."""
     classes = predictions.classes
-    truths = (classes[label] for label in predictions.labels)
-    return write_rows(path, predictions.ids, truths, predictions.probabilities, classes)
+    truths = [classes[label] for label in predictions.labels]
+    return write_rows(path, predictions.ids, predictions.probabilities, classes, truths=truths)
 
 
 def write_rows(
     path: Path,
-    files: Iterable[str],
-    truths: Iterable[str],
+    files: Sequence[str],
     probabilities: Iterable[Array],
     classes: Sequence[str],
+    *,
+    truths: Sequence[str] | None = None,
 ) -> Path:
     """Write lines atomically.
 
     Args:
         path: of the file.
         files: a name for each image.
-        truths: the true class of each image; empty where it is not known.
         probabilities: float32 (K,) for each image.
         classes: K class names in label order.
+        truths: the true class of each image; None leaves the column out.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_COLUMNS, *(f"p({name})" for name in classes)])
-    for file, truth, values in zip(files, truths, probabilities, strict=True):
+    known = truths is not None
+    columns = [name for name in _COLUMNS if known or name != "class"]
+    writer.writerow([*columns, *(f"p({name})" for name in classes)])
+    for file, truth, values in zip(files, truths or [""] * len(files), probabilities, strict=True):
         best = int(values.argmax())
-        writer.writerow([file, truth, classes[best], *map(_digits, (values[best], *values))])
+        numbers = [_digits(value) for value in (values[best], *values)]
+        writer.writerow([file, *([truth] if known else []), classes[best], *numbers])
     return write_text(path, text.getvalue())
 
 

@@ -77,8 +77,10 @@ class PlainReporter:
 class TerminalReporter(PlainReporter):
     """The same for a terminal. rich draws the bars; it is imported at the first bar."""
 
-    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
-        super().__init__(quiet=quiet, verbose=verbose)
+    def __init__(
+        self, *, quiet: bool = False, verbose: bool = False, out: TextIO | None = None
+    ) -> None:
+        super().__init__(quiet=quiet, verbose=verbose, out=out)
         self._live: Any = None
 
     def info(self, message: str) -> None:
@@ -102,6 +104,7 @@ class TerminalReporter(PlainReporter):
     def _bar(
         self, description: str, total: int | None, unit: str
     ) -> Iterator[Callable[[int], None]]:
+        from rich.console import Console
         from rich.progress import (
             BarColumn,
             DownloadColumn,
@@ -113,7 +116,8 @@ class TerminalReporter(PlainReporter):
 
         count = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
         columns = (TextColumn("{task.description}"), BarColumn(), count, TextColumn(unit))
-        bar = Progress(*columns, TimeRemainingColumn(), transient=True)
+        console = Console(file=self._out)
+        bar = Progress(*columns, TimeRemainingColumn(), transient=True, console=console)
         task = bar.add_task(description, total=total)
         with bar:
             self._live = bar
@@ -142,7 +146,16 @@ def _amount(count: int, unit: str) -> str:
     return f"{count / 1e6:.1f} MB" if unit == "bytes" else f"{count} {unit}".strip()
 
 
-def console_reporter(*, quiet: bool = False, verbose: bool = False) -> PlainReporter:
-    """A reporter with bars if standard output is a terminal, and with plain lines if not."""
-    kind = TerminalReporter if sys.stdout.isatty() else PlainReporter
-    return kind(quiet=quiet, verbose=verbose)
+def console_reporter(
+    *, quiet: bool = False, verbose: bool = False, to_stderr: bool = False
+) -> PlainReporter:
+    """A reporter with bars if it prints to a terminal, and with plain lines if not.
+
+    Args:
+        quiet: print warnings only.
+        verbose: the user wants to see tracebacks.
+        to_stderr: print everything to standard error, since standard output holds data.
+    """
+    out = sys.stderr if to_stderr else sys.stdout
+    kind = TerminalReporter if out.isatty() else PlainReporter
+    return kind(quiet=quiet, verbose=verbose, out=sys.stderr if to_stderr else None)

@@ -96,8 +96,8 @@ class MsftRun:
         self._runs += 1
         files, objects = split_plugins(plugins)
         quick = _quick()
-        if "figures" in [*sections.get("without", ()), *names_in_environment("MSFT_WITHOUT")]:
-            del quick["callback"]  # settings of a plugin that is left out are unknown
+        for name in [*sections.get("without", ()), *names_in_environment("MSFT_WITHOUT")]:
+            quick["callback"].pop(name, None)  # settings of a plugin left out are unknown
         try:
             return msft_core.run(
                 merge(quick, {"plugins": files}, sections),
@@ -119,7 +119,7 @@ def _quick() -> dict[str, Any]:
         "backbone": "tiny",
         "strategy": "finetune",
         "training": {"epochs": 2, "batch_size": 8},
-        "callback": {"figures": {"enabled": False}},
+        "callback": {"figures": {"enabled": False}, "report": {"enabled": False}},
     }
 
 

@@ -1,0 +1,155 @@
+"""``msft predict``: from files, folders and patterns to predictions."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msft_core.errors import UsageError
+from msft_core.folders import files_below
+
+if TYPE_CHECKING:
+    from msft_core.runs.classifier import Classifier
+    from msft_core.types import Array, Reporter
+
+
+@dataclass(frozen=True, eq=False)
+class Classified:
+    """What a classifier says of some files.
+
+    Args:
+        files: the files that it could use, as they were asked for.
+        probabilities: float32 (N, K).
+        problems: for each file that it could not use, the reason.
+    """
+
+    files: tuple[str, ...]
+    probabilities: Array
+    problems: dict[str, str]
+
+
+def find_images(names: Iterable[str]) -> list[str]:
+    """The files that names of files, folders and patterns mean, each once, in order.
+
+    A folder means all files below it, but for hidden ones. A pattern may have ``**``. A name that
+    is nothing of these is returned as it is: reading it gives the reason.
+
+    Raises:
+        UsageError: no name is given, a folder is empty, or a pattern matches nothing.
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            inside = [str(one) for one in files_below(path)]
+            if not inside:
+                raise UsageError(f"the folder {name} has no files.")
+            found |= dict.fromkeys(inside)
+        elif glob.has_magic(name) and not path.exists():
+            matching = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
+            files = [one for one in matching if not Path(one).is_dir()]
+            if not files:
+                raise UsageError(f"no file matches {name}.")
+            found |= dict.fromkeys(files)
+        else:
+            found[str(path)] = None
+    if not found:
+        raise UsageError("no images are given: give files, folders or patterns.")
+    return list(found)
+
+
+def classify(
+    classifier: Classifier,
+    files: Sequence[str],
+    advance: Callable[[int], None],
+    emit: Callable[[str, Array], None] = lambda file, values: None,
+) -> Classified:
+    """Classify files. A file that cannot be used hinders no other.
+
+    Args:
+        classifier: of a finished run.
+        files: the files.
+        advance: called with the number of files done since the last call.
+        emit: called with each file and its probabilities, float32 (K,), as soon as they are known.
+    """
+    import numpy as np
+
+    from msft_core.images import ImageError
+    from msft_core.runs.inputs import view_of
+
+    problems: dict[int, str] = {}
+
+    def read(index: int) -> Array:
+        try:
+            return view_of(files[index], classifier.preprocessing)
+        except ImageError as error:
+            problems[index] = str(error)
+            raise
+
+    names, rows, last = [], [], -1
+    for index, values in classifier.probabilities(range(len(files)), read):
+        names.append(files[index])
+        rows.append(values)
+        emit(files[index], values)
+        advance(index - last)
+        last = index
+    advance(len(files) - 1 - last)
+    together = np.stack(rows) if rows else np.zeros((0, len(classifier.classes)), np.float32)
+    return Classified(tuple(names), together, {files[i]: problems[i] for i in sorted(problems)})
+
+
+PICTURED = 60
+"""Images in a picture at most."""
+
+
+def draw(
+    classifier: Classifier, found: Classified, path: Path, *, explain: bool, reporter: Reporter
+) -> Path:
+    """Draw the images with what was predicted, and with ``explain`` where the network saw it.
+
+    Raises:
+        UsageError: no image could be used, no stage has a spatial output, or the file cannot be
+            written.
+    """
+    import numpy as np
+
+    from msft_core.pages import drawing, style
+
+    if not found.files:
+        raise UsageError(f"{path} was not drawn: no image could be used.")
+    files, total = found.files[:PICTURED], len(found.files)
+    if total > PICTURED:
+        reporter.info(f"{path} shows the first {PICTURED} of {total} images.")
+    pixels = np.stack([classifier.view(file, index) for index, file in enumerate(files)])
+    maps = None
+    if explain:
+        from msft_core.data.views import normalise
+        from msft_core.training.gradcam import heat_maps
+
+        inputs = normalise(pixels, classifier.preprocessing)
+        chosen = found.probabilities[: len(files)].argmax(axis=1)
+        maps = heat_maps(classifier.backbone, inputs, chosen)
+    figure = drawing.draw_classified(
+        pixels, files, found.probabilities[: len(files)], classifier.classes, total, maps
+    )
+    try:
+        return style.save(figure, path, dpi=110)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def write_csv(classifier: Classifier, found: Classified, path: Path) -> Path:
+    """Write the predictions as ``predictions.csv`` has them, without the true classes.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    from msft_core.runs.predictions_file import write_rows
+
+    try:
+        return write_rows(path, found.files, found.probabilities, classifier.classes)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}.") from error

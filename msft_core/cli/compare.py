@@ -12,15 +12,8 @@ import typer
 from msft_core.cli import completion
 from msft_core.cli.errors import reported
 from msft_core.cli.options import AsJson, Verbose
-from msft_core.pages.texts import (
-    duration,
-    p_text,
-    percent,
-    percents,
-    points,
-    setting_text,
-    sparkline,
-)
+from msft_core.pages.compared import p_text, percents, points, setting_text, sparkline
+from msft_core.pages.texts import duration, percent
 
 if TYPE_CHECKING:
     from rich.table import Table

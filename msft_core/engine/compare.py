@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from msft_core.errors import UsageError
-from msft_core.pages.texts import p_text
+from msft_core.pages.compared import p_text
 from msft_core.runs.comparison import (
     SIGNIFICANCE,
     Comparison,

@@ -83,6 +83,7 @@ def run_steps(
     interrupts: Interrupts,
 ) -> RunReport:
     """All ten steps, with interrupts that are caught already. See ``run``."""
+    began = time.perf_counter()
     with ExitStack() as always, ExitStack() as if_refused:
         # Everything that the run says goes through it, to the user and into log.txt.
         reporter = log = LogFile(reporter)
@@ -172,7 +173,7 @@ def run_steps(
 
         # The run begins: write the facts of all steps above; give the folder its final name.
         folder.write_text("config.toml", settled.to_toml())
-        about = environment(settled, device, asker, splits, trainer)
+        about = environment(settled, device, asker, found, trainer)
         folder.write_json("environment.json", {**about, "features": feed.engine})
         folder.write_json("classes.json", list(splits.classes))
         folder.write_lines("skipped.jsonl", found.skipped)
@@ -195,11 +196,11 @@ def run_steps(
             origins=asker.origins,
             compiles=device.graph or device.may_compile,
         )
-        return _train_to_the_end(live, strategy, interrupts, log)
+        return _train_to_the_end(live, strategy, interrupts, log, began)
 
 
 def _train_to_the_end(
-    run: LiveRun, strategy: Strategy, interrupts: Interrupts, log: LogFile
+    run: LiveRun, strategy: Strategy, interrupts: Interrupts, log: LogFile, began: float
 ) -> RunReport:
     """Steps 9 and 10. Step 10 is done even if step 9 fails or is interrupted."""
     error: BaseException | None = None
@@ -223,12 +224,20 @@ def _train_to_the_end(
         error = _caught(run.reload_best, error)
     if run.best:
         error = _caught(run.write_predictions, error)
-    error = _caught(run.write_environment, error)
+
+    def write_environment() -> None:
+        from msft_core.engine.environment import ending
+
+        seconds = time.perf_counter() - began
+        run.write_environment(ending(run, _report(run, error), log.warnings, seconds))
+
+    error = _caught(write_environment, error)
     report = _report(run, error)
     for failure in run.call_guarded("on_run_end", report=report, error=error):
         if error is None:
             error = failure
             report = _report(run, error)
+            _caught(write_environment, None)
         elif not isinstance(failure, KeyboardInterrupt):
             run.reporter.warning(str(failure))
     run.feed.close()

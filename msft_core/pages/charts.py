@@ -81,6 +81,7 @@ class Line:
         dashed: for the second kind of line, such as training beside validation.
         dots: whether each point has a dot.
         steps: whether y stays the same from a point up to the next one.
+        weights: how much each point counts, 0 to 1: the area of its dot.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Line:
     dashed: bool = False
     dots: bool = True
     steps: bool = False
+    weights: Sequence[float] = ()
 
     def at(self, x: float) -> float:
         """The value at x: NaN where there is no point, or, for steps, before the first one."""
@@ -232,7 +234,7 @@ def line_chart(
     low, high = (y.text(value) for value in _range(lines))
     label = f"{title}: line chart over {x.name}, from {low} to {high}. Its table has all values."
     legend = [(line.colour, line.name, line.dashed) for line in lines if line.colour != PALE]
-    if len(lines) == 1 and lines[0].name.lower() in title.lower():
+    if len(lines) == 1:  # the title says what it is
         legend = []
     if pale := sum(line.colour == PALE for line in lines):
         legend.append((PALE, f"{pale} more", False))
@@ -266,15 +268,19 @@ def _draw(
             [at for at, _ in line.points],
             [value if math.isfinite(value) else math.nan for _, value in line.points],
             color=_HEX[line.colour],
-            linewidth=1.2 if line.colour == PALE else 2,
+            linewidth=1.2 if line.colour == PALE or line.weights else 2,
             linestyle=(0, (4, 2.5)) if line.dashed else "-",
             drawstyle="steps-post" if line.steps else "default",
-            marker="o" if line.dots and not many else None,
+            marker="o" if line.dots and not many and not line.weights else None,
             markersize=4,
             zorder=2 if line.colour == PALE else 3,
             clip_on=False,
             solid_joinstyle="round",
         )
+        if line.weights:
+            areas = [16 + 260 * weight for weight in line.weights]
+            places, values = zip(*line.points, strict=True)
+            axes.scatter(places, values, areas, _HEX[line.colour], zorder=4, clip_on=False)
     if mark:
         axes.axvline(mark[0], color=_HEX["ink"], linewidth=1, linestyle=(0, (2, 3)), zorder=1)
     axes.set_xlabel(x.name)
@@ -392,7 +398,7 @@ def curves(history: Sequence[EpochRecord], best: Best | None) -> list[Chart]:
         history: a record for each epoch, at least one.
         best: the epoch to mark.
     """
-    mark = (best.epoch, f"best epoch, {best.epoch}") if best else None
+    mark = (best.epoch, f"best epoch ({best.epoch})") if best else None
     x = _epochs(history)
     losses = [
         Line("training", series((r.epoch, r.train) for r in history)("loss"), "c2", dashed=True),

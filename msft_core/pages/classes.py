@@ -1,76 +1,87 @@
-"""The report's parts about classes and probabilities. scikit-learn computes, at the first call."""
+"""The report's parts about classes and probabilities."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from msft_core.pages import charts
 from msft_core.pages.charts import COLOURS, Line, Scale, line_chart
-from msft_core.pages.texts import counted, number, percent, whole_percent
-from msft_core.types import Array, Predictions
+from msft_core.pages.texts import counted, number, percent, short, whole_percent
+from msft_core.runs.measures import ClassMeasures, Measures
+from msft_core.types import Array
 
 _MATRIX_UP_TO = 40
 """So many classes are shown as a matrix. For more there is the list of frequent mistakes."""
 
-_CONFUSED = 20
+_CONFUSED = 10
 """Rows of that list."""
 
-_BINS = 10
+_PALE_CURVES = 30
+"""So many ROC curves of single classes are drawn behind their mean."""
+
+_FEW = 12
+"""So many classes stand in their own order in the table; more, by F1, the lowest first."""
 
 
-def class_section(predictions: Predictions) -> dict[str, Any]:
+def class_section(measures: Measures) -> dict[str, Any]:
     """Confusion matrix, most frequent mistakes, and precision, recall and F1 of each class."""
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
-
-    classes = predictions.classes
-    labels = np.arange(len(classes))
-    counts = confusion_matrix(predictions.labels, predictions.predicted, labels=labels)
-    precision, recall, f1, support = precision_recall_fscore_support(
-        predictions.labels, predictions.predicted, labels=labels, zero_division=np.nan
-    )
-    predicted = counts.sum(axis=0)
-    rows = [
-        (
-            name,
-            number(int(support[label])),
-            number(int(predicted[label])),
-            *(_or_dash(value[label]) for value in (precision, recall, f1)),
-        )
-        for label, name in enumerate(classes)
-    ]
+    classes, counts = measures.predictions.classes, measures.confusion
     wrong = counts - np.diag(np.diag(counts))
     pairs = [(int(wrong[t, p]), int(t), int(p)) for t, p in np.argwhere(wrong)]
     pairs.sort(key=lambda pair: (-pair[0], pair[1:]))
     confused = [
-        (classes[t], classes[p], f"{number(n)} of {number(int(support[t]))}")
+        (
+            short(classes[t], 60),
+            short(classes[p], 60),
+            f"{number(n)} of {number(int(counts[t].sum()))}",
+        )
         for n, t, p in pairs[:_CONFUSED]
     ]
-    show = len(classes) <= _MATRIX_UP_TO
+    rows = [
+        (
+            one.name,
+            number(one.count),
+            number(one.predicted),
+            _or_dash(one.precision if one.predicted else None),
+            _or_dash(one.recall),
+            _or_dash(one.f1),
+            "–" if one.auroc is None else f"{one.auroc:.3f}",
+        )
+        for one in _in_order(measures.per_class)
+    ]
     return {
-        "confusion": _matrix(counts, classes) if show else None,
+        "confusion": _matrix(counts, classes) if len(classes) <= _MATRIX_UP_TO else None,
         "confused": {"columns": ("true class", "predicted class", "images"), "rows": confused}
         if confused and len(classes) > 4
         else None,
         "per_class": {
-            "columns": ("class", "images", "predicted", "precision", "recall", "F1"),
+            "columns": ("class", "images", "predicted", "precision", "recall", "F1", "AUROC"),
             "rows": rows,
             "note": "Precision: the share of the images predicted as this class that are of it. "
             "Recall: the share of the images of this class that were found. "
-            "F1: their harmonic mean.",
+            "F1: the harmonic mean of both. AUROC: how well the probability of this class tells "
+            "its images from the others; 0.5 is guessing, 1 is perfect."
+            + (" The classes with the lowest F1 come first." if len(classes) > _FEW else ""),
         },
     }
 
 
-def _or_dash(value: float) -> str:
-    return "–" if np.isnan(value) else percent(value)
+def _in_order(classes: Sequence[ClassMeasures]) -> Sequence[ClassMeasures]:
+    if len(classes) <= _FEW:
+        return classes
+    return sorted(classes, key=lambda one: 2.0 if one.f1 is None else one.f1)
+
+
+def _or_dash(value: float | None) -> str:
+    return "–" if value is None else percent(value)
 
 
 def _matrix(counts: Array, classes: tuple[str, ...]) -> dict[str, Any]:
     totals = counts.sum(axis=1)
-    few = len(classes) <= 12
+    few = len(classes) <= _FEW
 
     def cell(truth: int, guess: int) -> dict[str, Any]:
         shown, share = int(counts[truth, guess]), counts[truth, guess] / max(totals[truth], 1)
@@ -86,30 +97,36 @@ def _matrix(counts: Array, classes: tuple[str, ...]) -> dict[str, Any]:
     return {"classes": classes, "rows": rows}
 
 
-def probability_section(predictions: Predictions) -> dict[str, Any]:
+def probability_section(measures: Measures) -> dict[str, Any]:
     """ROC and calibration, as far as the images have more than one class."""
-    drawn = [chart for chart in (_roc(predictions), _calibration(predictions)) if chart]
-    lead = "How well the probabilities tell the classes apart, and whether they mean what they say."
+    drawn = [chart for chart in (_roc(measures), _calibration(measures)) if chart]
+    lead = (
+        "How well the probabilities tell the classes apart, and whether they mean what they say. "
+        f"The expected calibration error is {percent(measures.calibration_error)}: by so much the "
+        "probability of a prediction differs from how often it is right, on average."
+    )
     return {"charts": drawn, "lead": lead}
 
 
-def _roc(predictions: Predictions) -> charts.Chart | None:
+def _roc(measures: Measures) -> charts.Chart | None:
     """One class against the rest. Two classes give one curve; many give a mean curve too."""
-    from sklearn.metrics import auc, roc_curve
-
-    classes, labels = predictions.classes, predictions.labels
-    there = [c for c in range(len(classes)) if 0 < (labels == c).sum() < len(labels)]
-    if not there:
+    classes = measures.predictions.classes
+    labels = range(1, 2) if len(classes) == 2 else range(len(classes))
+    curves = {label: measures.roc_curve(label) for label in labels}
+    found = {
+        label: (curve.false_positive_rate, curve.true_positive_rate, curve.thresholds)
+        for label, curve in curves.items()
+        if curve is not None
+    }
+    if not found:
         return None
-    if len(classes) == 2:
-        there = there[-1:]
-    found = {c: roc_curve(labels == c, predictions.probabilities[:, c]) for c in there}
-    areas = {c: float(auc(fpr, tpr)) for c, (fpr, tpr, _) in found.items()}
+    there = list(found)
+    areas = {label: measures.per_class[label].auroc or 0.0 for label in found}
     grid = np.linspace(0, 1, 21)
     many = len(there) > len(COLOURS)
     lines = [
         Line(
-            f"{classes[c]}, area {areas[c]:.3f}",
+            classes[c] if len(classes) == 2 else f"{classes[c]}, area {areas[c]:.3f}",
             _upper(fpr, tpr),
             charts.PALE if many else COLOURS[place],
             dots=False,
@@ -122,8 +139,8 @@ def _roc(predictions: Predictions) -> charts.Chart | None:
         mean = np.mean(at, axis=0)
         name = f"mean of {len(there)} classes, area {np.mean(list(areas.values())):.3f}"
         points = list(zip(grid.tolist(), mean.tolist(), strict=True))
-        lines.append(Line(name, points, COLOURS[0], dots=False, steps=True))
-        lines = lines[-1:] + lines[:-1]
+        of_classes = lines if len(lines) <= _PALE_CURVES else []
+        lines = [Line(name, points, COLOURS[0], dots=False), *of_classes]
     more = None
     if len(classes) == 2:
         fpr, _, thresholds = found[there[0]]
@@ -145,7 +162,7 @@ def _roc(predictions: Predictions) -> charts.Chart | None:
         more=more,
         note="each class against the others; the dotted line is guessing"
         if len(there) > 1
-        else f"{classes[there[0]]} against {classes[1 - there[0]]}; the dotted line is guessing",
+        else f"{classes[1]} against {classes[0]}, area {areas[1]:.3f}; the dotted line is guessing",
     )
 
 
@@ -154,7 +171,7 @@ def _upper(fpr: Array, tpr: Array) -> list[tuple[float, float]]:
     best: dict[float, float] = {}
     for x, y in zip(fpr.tolist(), tpr.tolist(), strict=True):
         best[x] = max(best.get(x, 0.0), y)
-    return sorted(best.items())
+    return [(0.0, 0.0), *sorted(best.items())]
 
 
 def _at(fpr: Array, tpr: Array, grid: Array) -> Array:
@@ -162,27 +179,28 @@ def _at(fpr: Array, tpr: Array, grid: Array) -> Array:
     return tpr[places]
 
 
-def _calibration(predictions: Predictions) -> charts.Chart | None:
-    """How often predictions of a probability are right, in ten equally wide bins."""
-    sure = predictions.probabilities.max(axis=1).astype(float)
-    right = predictions.predicted == predictions.labels
-    bins = np.minimum((sure * _BINS).astype(int), _BINS - 1)
-    points, told = [], {}
-    for one in np.unique(bins):
-        inside = bins == one
-        at = float(sure[inside].mean())
-        points.append((at, float(right[inside].mean())))
-        told[at] = int(inside.sum())
-    if not points:
-        return None
+def _calibration(measures: Measures) -> charts.Chart:
+    """How often predictions of a probability are right."""
+    bins = {
+        one.confidence: (one.accuracy, one.count)
+        for one in measures.calibration
+        if one.confidence is not None and one.accuracy is not None
+    }
+    total = len(measures.predictions.labels)
     share = Scale("probability of the predicted class", (0, 1), percent, whole_percent)
     return line_chart(
         "Calibration",
-        [Line("right", points)],
+        [
+            Line(
+                "right",
+                [(at, accuracy) for at, (accuracy, _) in sorted(bins.items())],
+                weights=[count / total for _, (_, count) in sorted(bins.items())],
+            )
+        ],
         share,
         Scale("predictions that are right", (0, 1), percent, whole_percent),
         diagonal=True,
         square=True,
-        more=lambda at: [("of", counted(told[at], "image"))],
-        note="on the dotted line, probabilities mean what they say",
+        more=lambda at: [("of", counted(bins[at][1], "image"))],
+        note="on the dotted line, probabilities mean what they say; larger dots: more images",
     )

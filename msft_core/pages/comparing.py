@@ -10,15 +10,8 @@ from typing import Any
 from urllib.parse import quote
 
 from msft_core.pages import charts, rendering
-from msft_core.pages.texts import (
-    duration,
-    p_text,
-    percent,
-    percents,
-    points,
-    setting_text,
-    whole_percent,
-)
+from msft_core.pages.compared import p_text, percents, points, setting_text
+from msft_core.pages.texts import duration, percent, whole_percent
 from msft_core.runs.comparison import Comparison
 from msft_core.runs.record import RunRecord
 

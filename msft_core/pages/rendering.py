@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from msft_core.files import write_atomically
+from msft_core.pages.texts import short
 
 
 @lru_cache
@@ -23,6 +24,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["short"] = short
     environment.globals["version"] = version("msft")
     return environment
 

@@ -11,7 +11,7 @@ import json
 import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,10 +25,16 @@ from msft_core.pages.drawing import most_telling
 from msft_core.pages.rendering import write_page
 from msft_core.pages.texts import counted, duration, number, percent
 from msft_core.pages.thumbnails import data_uri, overlay
-from msft_core.types import EpochRecord, Predictions, Run
+from msft_core.runs.finished import read_facts
+from msft_core.runs.intervals import RESAMPLES, percentiles, resampled
+from msft_core.runs.measures import measure
+from msft_core.types import Array, EpochRecord, Predictions, Run
 
-_MISTAKES, _DOUBTS, _BATCH = 12, 6, 16
+_MISTAKES, _DOUBTS, _BATCH = 12, 6, 14
 """Numbers of pictures."""
+
+_MOST_DRAWN = 30_000_000
+"""Images that are drawn for an interval: some tenths of a second."""
 
 _LISTED = 100
 """Most rows of a table of files."""
@@ -53,11 +59,10 @@ class Facts:
                 return ""
 
         try:
-            environment = json.loads(text("environment.json"))
             skipped = [json.loads(line) for line in text("skipped.jsonl").splitlines()]
         except ValueError:
-            environment, skipped = {}, []
-        return cls(environment if isinstance(environment, dict) else {}, skipped, text("config.toml"))
+            skipped = []
+        return cls(read_facts(folder), skipped, text("config.toml"))
 
     def of(self, *keys: str, default: Any = None) -> Any:
         """A value inside ``environment.json``."""
@@ -70,7 +75,10 @@ class Facts:
 def write_report(run: Run, path: Path) -> Path:
     """Write the report of a run that has at least one finished epoch. See ``Pages.report``."""
     facts = Facts.read(run.folder)
-    history = run.history
+    # As metrics.jsonl has them, so that a report written late says the same.
+    history = [
+        replace(r, seconds=round(r.seconds, 3), step_ms=round(r.step_ms, 3)) for r in run.history
+    ]
     predictions, why_none = _predictions(run, facts)
     content: dict[str, Any] = {
         "heading": _heading(run, facts),
@@ -91,8 +99,9 @@ def write_report(run: Run, path: Path) -> Path:
     sections = [("curves", "Training curves")]
     if predictions is not None:
         content["telling"] = _telling(run, predictions)
-        content |= class_section(predictions)
-        content["probabilities"] = probability_section(predictions)
+        measures = measure(predictions)
+        content |= class_section(measures)
+        content["probabilities"] = probability_section(measures)
         sections += [("mistakes", "Mistakes and doubts"), ("classes", "Classes")]
         if content["probabilities"]["charts"]:
             sections.append(("probabilities", "Probabilities"))
@@ -145,7 +154,7 @@ def _outcome(
         return {"value": "", "of": "", "sentence": " ".join([sentence, ended]), "meaning": []}
     total = len(predictions.labels)
     right = int((predictions.predicted == predictions.labels).sum())
-    low, high = accuracy_interval(predictions)
+    low, high = accuracy_interval(predictions.predicted == predictions.labels)
     best, last = run.best, run.history[-1].epoch
     by = f"epoch {best.epoch} of {last}, the best by {best.metric}" if best else f"epoch {last}"
     sentence = (
@@ -158,9 +167,9 @@ def _outcome(
     majority = np.bincount(predictions.labels, minlength=len(predictions.classes))
     frequent = predictions.classes[int(majority.argmax())]
     meaning = [
-        f"The interval shows how much chance decides with {counted(total, 'image')}: one more mistake "
-        f"changes the accuracy by {percent(1 / total)}. Always answering “{frequent}” would be "
-        f"right for {percent(majority.max() / total)}."
+        f"The interval shows how much chance decides with {counted(total, 'image')}: one more "
+        f"mistake changes the accuracy by {100 / total:.2g} points. Always answering “{frequent}” "
+        f"would be right for {percent(majority.max() / total)}."
     ]
     if best:
         meaning.append(
@@ -176,14 +185,22 @@ def _outcome(
     }
 
 
-def accuracy_interval(predictions: Predictions) -> tuple[float, float]:
-    """Wilson's 95 % interval; a stand-in until runs/measures.py is there."""
-    total = len(predictions.labels)
-    share = float((predictions.predicted == predictions.labels).mean())
-    z = 1.959964
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total**2)) / (1 + z * z / total)
-    return max(0.0, middle - half), min(1.0, middle + half)
+def accuracy_interval(right: Array) -> tuple[float, float]:
+    """The 95 % interval of an accuracy: the same resamples as ``msft evaluate`` takes.
+
+    Where all images are right or all are wrong, every resample is the same. Then the interval is
+    Clopper and Pearson's (1934, Biometrika 26), which has a closed form there.
+
+    Args:
+        right: bool (N,), whether each image is classified correctly.
+    """
+    total = len(right)
+    if right.all() or not right.any():
+        end = 0.025 ** (1 / total)
+        return (end, 1.0) if right.all() else (0.0, 1 - end)
+    # Fewer resamples of very many images, whose interval is narrow anyway.
+    resamples = min(RESAMPLES, max(500, _MOST_DRAWN // total))
+    return percentiles(np.concatenate([right[d].mean(axis=1) for d in resampled(total, resamples)]))
 
 
 def _highlights(run: Run, facts: Facts) -> list[tuple[str, str]]:
@@ -191,7 +208,7 @@ def _highlights(run: Run, facts: Facts) -> list[tuple[str, str]]:
     data = facts.of("dataset", default={})
     seconds = facts.of("seconds")
     pairs = [("Best epoch", f"{best.epoch} of {run.history[-1].epoch}" if best else "none chosen")]
-    if best:
+    if best and best.metric != "accuracy":
         pairs.append((f"Best {best.metric}", f"{best.value:.4g}"))
     if "train" in data:
         pairs.append(
@@ -270,7 +287,9 @@ def _telling(run: Run, predictions: Predictions) -> dict[str, Any]:
     if pixels is None and wrong:
         parts["listed"] = {
             "columns": ("file", "predicted", "probability", "truly"),
-            "rows": [(s["id"], s["predicted"], s["probability"], s["truth"]) for s in shown[:mistakes]],
+            "rows": [
+                (s["id"], s["predicted"], s["probability"], s["truth"]) for s in shown[:mistakes]
+            ],
         }
     return parts
 
@@ -313,9 +332,10 @@ def _batch(run: Run) -> dict[str, Any]:
 
 def _trained(run: Run, facts: Facts) -> dict[str, Any]:
     stages = facts.of("stages", default=[])
-    strategy = run.config.strategy.name
+    strategy, rates = run.config.strategy.name, charts.learning_rates(run.history)
     if not stages:
-        return {"lead": f"Strategy {strategy}. The run folder does not say more.", "rows": []}
+        lead = f"Strategy {strategy}. The run folder does not say more."
+        return {"lead": lead, "rows": [], "rates": rates}
 
     def state(stage: Mapping[str, Any]) -> str:
         if not stage["parameters"]:
@@ -326,16 +346,15 @@ def _trained(run: Run, facts: Facts) -> dict[str, Any]:
         since = stage["from_epoch"]
         return f"trained{share}" + (f" from epoch {since}" if since != 1 else "")
 
-    rows = [
-        (s["name"], number(s["parameters"]), number(s["trained"]), state(s)) for s in stages
-    ]
+    rows = [(s["name"], number(s["parameters"]), number(s["trained"]), state(s)) for s in stages]
     trained, total = (sum(s[key] for s in stages) for key in ("trained", "parameters"))
     lead = (
         f"Strategy {strategy} trained {number(trained)} of {number(total)} parameters "
         f"({percent(trained / max(total, 1))}); the others kept their values. Stages are in the "
         "order in which an image passes them."
     )
-    return {"lead": lead, "columns": ("stage", "parameters", "trained", "state"), "rows": rows}
+    columns = ("stage", "parameters", "trained", "state")
+    return {"lead": lead, "columns": columns, "rows": rows, "rates": rates}
 
 
 def _data(run: Run, facts: Facts) -> dict[str, Any]:
@@ -343,15 +362,15 @@ def _data(run: Run, facts: Facts) -> dict[str, Any]:
     classes, counts = data.get("classes", []), data.get("counts", {})
     rows = [
         (name, number(train), number(val))
-        for name, train, val in zip(classes, counts.get("train", []), counts.get("val", []), strict=False)
+        for name, train, val in zip(
+            classes, counts.get("train", []), counts.get("val", []), strict=False
+        )
     ]
     lines = []
     if "train" in data:
         many = f" in {len(classes)} classes" if classes else ""
-        lines.append(
-            f"{counted(data['train'], 'training image')} and {counted(data['val'], 'validation image')}"
-            f"{many}."
-        )
+        train = counted(data["train"], "training image")
+        lines.append(f"{train} and {counted(data['val'], 'validation image')}{many}.")
     twins, skipped = data.get("twins", []), facts.skipped
     if not skipped:
         lines.append("No file was skipped.")
@@ -383,7 +402,7 @@ def _more(rows: Sequence[Any], file: str) -> str:
 
 def _again(run: Run, facts: Facts) -> dict[str, Any]:
     config = run.folder.resolve() / "config.toml"
-    given = facts.of("given_plugins", default=[])
+    given = facts.of("objects", default=[])
     lines = []
     if given:
         lines.append(

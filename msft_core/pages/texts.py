@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Any
-
-_BLOCKS = "▁▂▃▄▅▆▇█"
+import unicodedata
 
 _NO_BREAK = "\u00a0"
 
@@ -47,49 +43,27 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02} min".replace(" ", _NO_BREAK)
 
 
-def percents(interval: tuple[float, float]) -> str:
-    """``86.0 to 98.0 %``."""
-    low, high = interval
-    return f"{100 * low:.1f} to {100 * high:.1f} %"
+def short(name: str, width: int) -> str:
+    """A name that is not wider than so many letters: its middle is left out.
 
-
-def points(difference: float) -> str:
-    """A difference of two shares in percentage points: ``+2.0``, ``-4.0``, ``0.0``."""
-    text = f"{100 * difference:+.1f}"
-    return "0.0" if float(text) == 0 else text
-
-
-def p_text(p_value: float) -> str:
-    """``p = 0.55``, ``p = 0.012``, ``p < 0.001``."""
-    if p_value < 0.001:
-        return "p < 0.001"
-    digits = max(2, 1 - math.floor(math.log10(p_value)))
-    return f"p = {p_value:.{digits}f}"
-
-
-def setting_text(value: Any) -> str:
-    """A setting as TOML has it; ``-`` for one that is not there."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(setting_text, value))}]"
-    return str(value) or '""'
-
-
-def sparkline(values: Sequence[float], low: float, high: float, width: int = 24) -> str:
-    """Values as a line of blocks; of more values than ``width`` the last of each group.
-
-    A value that is not a number is a space.
+    The middle, since names often differ at the beginning or at the end. A Chinese character counts
+    as two letters.
     """
-    groups = min(width, len(values))
-    shown = [values[(group + 1) * len(values) // groups - 1] for group in range(groups)]
-    return "".join(_block(value, low, high) for value in shown)
+    if _width(name) <= width:
+        return name
+    tail = 2 * width // 5
+    kept = ""
+    for character in reversed(name):
+        if _width(character + kept) > tail:
+            break
+        kept = character + kept
+    head = ""
+    for character in name:
+        if _width(head + character) + _width(kept) > width - 1:
+            break
+        head += character
+    return f"{head}…{kept}"
 
 
-def _block(value: float, low: float, high: float) -> str:
-    if not math.isfinite(value):
-        return " "
-    share = (value - low) / (high - low) if high > low else 1.0
-    return _BLOCKS[round(share * (len(_BLOCKS) - 1))]
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in text)

@@ -113,6 +113,8 @@ class LiveRun:
         self._predicted: dict[str, tuple[Predictions, float]] = {}
         self._of_best: _Evaluated | None = None
         self._shown_in: dict[str, int] = {}
+        self.joined: dict[str, int] = {}
+        """For each parameter that has trained, the epoch in which it first did."""
         self._last_saved = time.monotonic()
         self.pages = pages(self)
         self._origins, self._compiles = origins, compiles
@@ -249,14 +251,13 @@ class LiveRun:
                     return
                 interrupted = True
 
-    def write_environment(self) -> None:
-        """Write ``environment.json`` anew where another engine took over."""
+    def write_environment(self, ending: Mapping[str, Any]) -> None:
+        """Write ``environment.json`` anew: with all engines, and how the run ended."""
         if self.feed.engine not in self._engines:
             self._engines.append(self.feed.engine)
-            names = ", then ".join(filter(None, self._engines))
-            self._run_folder.write_json(
-                "environment.json", {**self._environment, "features": names}
-            )
+        names = ", then ".join(filter(None, self._engines))
+        content = {**self._environment, "features": names, **ending}
+        self._run_folder.write_json("environment.json", content)
 
     def write_predictions(self) -> None:
         """Write ``predictions.csv``: what the network predicts for val."""
@@ -301,6 +302,9 @@ class LiveRun:
         self.forget()
         self._extra = {}
         self.state.history.append(record)
+        if self.state.trainable is not None:
+            for name in self.state.trainable.names:
+                self.joined.setdefault(name, record.epoch)
 
     def finish_epoch_end(self) -> EpochRecord:
         """Add the callbacks' metrics and recorded values to the epoch's record, and write it."""

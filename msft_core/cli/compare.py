@@ -12,7 +12,14 @@ import typer
 from msft_core.cli import completion
 from msft_core.cli.errors import reported
 from msft_core.cli.options import AsJson, Verbose
-from msft_core.pages.compared import p_text, percents, points, setting_text, sparkline
+from msft_core.pages.compared import (
+    p_figure,
+    percents,
+    points,
+    points_between,
+    setting_text,
+    sparkline,
+)
 from msft_core.pages.texts import duration, percent
 
 if TYPE_CHECKING:
@@ -125,7 +132,7 @@ def _runs(comparison: Comparison) -> Table:
             run.name,
             f"{score.right}/{score.pictures}" if score else "-",
             percent(score.accuracy) if score else "-",
-            percents(score.interval).removesuffix("\xa0%").removesuffix(" %") if score else "-",
+            percents(score.interval) if score else "-",
             f"{best.epoch}/{len(run.history)}" if best else "-",
             duration(run.seconds) if run.history else "-",
             duration(median) if median is not None else "-",
@@ -134,19 +141,15 @@ def _runs(comparison: Comparison) -> Table:
 
 
 def _pairs(comparison: Comparison) -> Table:
-    figures = ("only it is right", "points", "95 %", "p")
-    table = _table("pair", *figures, figures=figures)
+    columns = ("only it is right", "points", "95 %", "p")
+    table = _table("pair", *columns, figures=columns)
     for pair in comparison.pairs:
         if table.row_count:
             table.add_row()
-        _add(
-            table,
-            f"{pair.first}\n{pair.second}",
-            f"{pair.only_first}\n{pair.only_second}",
-            points(pair.difference),
-            " to ".join(map(points, pair.interval)) if pair.interval else "-",
-            p_text(pair.p_value).removeprefix("p = ").removeprefix("p "),
-        )
+        interval = points_between(pair.interval) if pair.interval else "-"
+        figures = (points(pair.difference), interval, p_figure(pair.p_value))
+        _add(table, pair.first, str(pair.only_first), *figures)
+        _add(table, pair.second, str(pair.only_second), "", "", "")
     return table
 
 

@@ -269,7 +269,7 @@ def _outcome(scores: Mapping[str, Score], pairs: Sequence[Pair]) -> str:
     found = "; ".join(f"{_better(pair)} is better than {_worse(pair)}" for pair in clear)
     text = f"{counts}As trained here, and on pictures like these: {found}."
     if len(clear) < len(pairs):
-        text += " The other differences may well be due to chance."
+        text += " The other differences are no evidence."
     return text
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
+_NO_BREAK = "\u00a0"
+
 
 def percents(interval: tuple[float, float]) -> str:
-    """``86.0 to 98.0 %``."""
-    low, high = interval
-    return f"{100 * low:.1f} to {100 * high:.1f} %"
+    """``86.0 to 98.0``, per cent."""
+    return _NO_BREAK.join((f"{100 * interval[0]:.1f}", "to", f"{100 * interval[1]:.1f}"))
 
 
 def points(difference: float) -> str:
@@ -21,12 +22,22 @@ def points(difference: float) -> str:
     return "0.0" if float(text) == 0 else text
 
 
+def points_between(interval: tuple[float, float]) -> str:
+    """``-6.0 to +10.0``."""
+    return _NO_BREAK.join((points(interval[0]), "to", points(interval[1])))
+
+
+def p_figure(p_value: float) -> str:
+    """``0.55``, ``0.012``, ``< 0.001``."""
+    if p_value < 0.001:
+        return f"<{_NO_BREAK}0.001"
+    digits = max(2, 1 - math.floor(math.log10(p_value)))
+    return f"{p_value:.{digits}f}"
+
+
 def p_text(p_value: float) -> str:
     """``p = 0.55``, ``p = 0.012``, ``p < 0.001``."""
-    if p_value < 0.001:
-        return "p < 0.001"
-    digits = max(2, 1 - math.floor(math.log10(p_value)))
-    return f"p = {p_value:.{digits}f}"
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_figure(p_value)}"
 
 
 def setting_text(value: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from msft_core.pages import charts, rendering
-from msft_core.pages.compared import p_text, percents, points, setting_text
+from msft_core.pages.compared import p_figure, percents, points, points_between, setting_text
 from msft_core.pages.texts import duration, percent, whole_percent
 from msft_core.runs.comparison import Comparison
 from msft_core.runs.record import RunRecord
@@ -30,7 +30,7 @@ def write_comparison(comparison: Comparison, path: Path) -> Path:
     content: dict[str, Any] = {
         "mark": MARK,
         "count": len(names),
-        "heading": f"{', '.join(names[:-1])} and {names[-1]}",
+        "heading": _heading(names),
         "outcome": comparison.outcome,
         "notes": comparison.notes,
         "runs": _runs(comparison),
@@ -54,6 +54,12 @@ def write_comparison(comparison: Comparison, path: Path) -> Path:
     return rendering.write_page(path, "compare.html.j2", {**content, "sections": sections})
 
 
+def _heading(names: Sequence[str]) -> str:
+    if len(names) > 3:
+        return f"{names[0]} and {len(names) - 1} other runs"
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 def is_comparison(path: Path) -> bool:
     """Whether ``write_comparison`` wrote this file. Raises OSError."""
     with path.open("rb") as file:
@@ -68,7 +74,7 @@ def _runs(comparison: Comparison) -> dict[str, Any]:
         rows.append(
             (
                 run.name,
-                f"{score.right} of {score.pictures}" if score else "–",
+                f"{score.right:,} of {score.pictures:,}".replace(" ", "\xa0") if score else "–",
                 percent(score.accuracy) if score else "–",
                 percents(score.interval) if score else "–",
                 _best(run),
@@ -89,18 +95,17 @@ def _best(run: RunRecord) -> str:
 
 
 def _pairs(comparison: Comparison) -> dict[str, Any]:
-    columns = ("A", "B", "both right", "only A", "only B", "neither", "A - B", "interval", "p")
+    columns = ("A / B", "both right", "only A", "only B", "neither", "A - B", "interval", "p")
     rows = [
         (
-            pair.first,
-            pair.second,
+            f"{pair.first} / {pair.second}",
             f"{pair.both:,}",
             f"{pair.only_first:,}",
             f"{pair.only_second:,}",
             f"{pair.neither:,}",
             points(pair.difference),
-            " to ".join(map(points, pair.interval)) if pair.interval else "–",
-            p_text(pair.p_value).removeprefix("p = ").removeprefix("p "),
+            points_between(pair.interval) if pair.interval else "–",
+            p_figure(pair.p_value),
         )
         for pair in comparison.pairs
     ]

@@ -149,7 +149,7 @@ class Chart:
         svg: the drawing, without names.
         legend: (colour, name, whether dashed) of each line.
         spots: the values that show on hovering.
-        columns: heads of the table with all values.
+        columns: heads of the table with the values of all lines that are not pale.
         rows: its rows, texts.
         note: a line below the heading.
     """
@@ -226,14 +226,15 @@ def line_chart(
         _draw(axes, lines, x, y, mark, diagonal)
         svg = _svg(figure)
     places = sorted({place for line in lines for place, _ in line.points})
-    heads = (x.name or "x", *(line.name for line in lines), *(n for n, _ in _asked(more, places)))
+    shown = [line for line in lines if line.colour != PALE]
+    heads = (x.name or "x", *(line.name for line in shown), *(n for n, _ in _asked(more, places)))
     rows = [
-        (x.text(at), *(_text(line.at(at), y) for line in lines), *(t for _, t in (more or _no)(at)))
+        (x.text(at), *(_text(line.at(at), y) for line in shown), *(t for _, t in (more or _no)(at)))
         for at in (places if spots_at is None else spots_at)
     ]
     low, high = (y.text(value) for value in _range(lines))
     label = f"{title}: line chart over {x.name}, from {low} to {high}. Its table has all values."
-    legend = [(line.colour, line.name, line.dashed) for line in lines if line.colour != PALE]
+    legend = [(line.colour, line.name, line.dashed) for line in shown]
     if len(lines) == 1:  # the title says what it is
         legend = []
     if pale := sum(line.colour == PALE for line in lines):

@@ -70,7 +70,8 @@ def write_run(
         }
         for epoch in range(1, epochs + 1)
     ]
-    (folder / "config.toml").write_text(tomlkit.dumps(config))
+    text = tomlkit.dumps(config).encode("utf-8", "surrogateescape")
+    (folder / "config.toml").write_bytes(text)
     (folder / "classes.json").write_text(json.dumps(classes))
     facts: dict[str, Any] = {"device": "cpu"}
     if status:

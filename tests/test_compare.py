@@ -385,6 +385,8 @@ def test_what_is_no_run_folder_is_refused_in_one_line(tmp_path: Path) -> None:
     assert f"is a checkpoint, not a run folder: give {b}" in refused(a, b / "best.ckpt")
     assert "has no config.toml" in refused(a, tmp_path / "empty")
     assert f"holds run folders: give {b} {a}" in refused(a, tmp_path / "runs")
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    assert "round" in refused(a, tmp_path / "round")
     (tmp_path / "link").symlink_to(a)
     assert "one run is given twice" in refused(a, tmp_path / "link")
     assert "one run is given twice" in refused(a, f"{a}/")

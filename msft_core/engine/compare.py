@@ -41,13 +41,14 @@ def compare(runs: Sequence[str | Path]) -> Comparison:
     folders = [Path(run).expanduser() for run in runs]
     if len(folders) < 2:
         raise UsageError("give two or more run folders to compare.")
+    read = [read_record(folder) for folder in folders]
     seen: dict[Path, Path] = {}
     for folder in folders:
         before = seen.setdefault(folder.resolve(), folder)
         if before is not folder:
             same = f"{folder}" if str(before) == str(folder) else f"{before} and {folder}"
             raise UsageError(f"one run is given twice: {same}.")
-    records = named_apart([read_record(folder) for folder in folders])
+    records = named_apart(read)
     _require_same_classes(records)
     predicted = {one.name: one.predictions for one in records if one.predictions is not None}
     ids = _common(predicted)
@@ -115,10 +116,10 @@ def _common(predicted: Mapping[str, Predictions]) -> list[str]:
         found = _truth(predictions)
         common = {one: true for one, true in common.items() if one in found}
         if not common:
+            all_of_them = f"{first} and {name}" if len(others) == 1 else f"the runs up to {name}"
             raise UsageError(
-                f"{first} and {name} have no validation picture in common, so their accuracies "
-                f"cannot be compared: {first} has {reference.ids[0]}, {name} has "
-                f"{predictions.ids[0]}."
+                f"{all_of_them} have no validation picture in common, so their accuracies cannot "
+                f"be compared: {first} has {reference.ids[0]}, {name} has {predictions.ids[0]}."
             )
         for one, true in common.items():
             if found[one] != true:

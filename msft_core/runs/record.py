@@ -158,7 +158,7 @@ def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def named_apart(records: list[RunRecord]) -> list[RunRecord]:
-    """Give each run the shortest name that tells it from the others.
+    """Give each run, of different folders, the shortest name that tells it from the others.
 
     It is the folder's name, without the time at its beginning if the rest is enough, or with as
     many of the parent folders as are needed.

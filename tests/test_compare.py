@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tomlkit
+import typer
 from conftest import TINY, Msft
 from disk_kit import disk_that_takes
 from hypothesis import given, settings
@@ -556,6 +557,7 @@ def contents(folder: Path) -> dict[str, Any]:
     return {"metrics": timeless, **{name: (folder / name).read_bytes() for name in names}}
 
 
+@pytest.mark.slow
 def test_each_run_is_bit_identical_to_the_run_alone(tmp_path: Path, msft: Msft) -> None:
     common = (*TINY, "--epochs", 2, "--set", "callback.figures.enabled=false", "--lr", 0.05)
     result = msft("run", *common, "--strategy", "finetune,freeze", "--out", "out/both")
@@ -681,6 +683,25 @@ def test_ctrl_c_ends_all_and_tells_what_is_kept(tmp_path: Path) -> None:
         ("freeze", "completed"),
     ]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"freeze", "partial"}
+
+
+def test_the_last_lines_say_which_runs_are_complete(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from msft_core.cli.errors import reported
+
+    best = msft_core.Best(tmp_path / "freeze" / "best.ckpt", 2, 0.9, "accuracy")
+    whole = msft_core.RunReport("completed", tmp_path / "freeze", best, ())
+    cut = msft_core.RunReport("interrupted", tmp_path / "finetune", None, ())
+    with pytest.raises(typer.Exit) as ended, reported():
+        raise KeyboardInterrupt(cut, whole)
+    assert ended.value.exit_code == 130
+    assert capsys.readouterr().err.splitlines() == [
+        "interrupted.",
+        f"The run in {tmp_path / 'finetune'} ended early; no epoch was finished.",
+        f"The run in {tmp_path / 'freeze'} is complete; the best checkpoint is {best.path} "
+        "(epoch 2).",
+    ]
 
 
 def test_ctrl_c_at_the_very_end_of_a_run_starts_no_other(tmp_path: Path) -> None:

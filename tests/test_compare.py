@@ -704,22 +704,19 @@ def test_the_last_lines_say_which_runs_are_complete(
     ]
 
 
-def test_ctrl_c_at_the_very_end_of_a_run_starts_no_other(tmp_path: Path) -> None:
-    """Its end ignores signals: what is left of it is to clean up."""
+def test_ctrl_c_at_the_very_end_of_a_run_starts_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that has ended ignores signals: what is left of it is to clean up."""
+    finish = Interrupts.finish
 
-    class Ends(RecordingReporter):
-        def info(self, message: str) -> None:
-            if message.startswith("End training"):
-                os.kill(os.getpid(), signal.SIGINT)
-            super().info(message)
+    def finish_and_be_interrupted(interrupts: Interrupts) -> None:
+        finish(interrupts)
+        os.kill(os.getpid(), signal.SIGINT)
 
+    monkeypatch.setattr(Interrupts, "finish", finish_and_be_interrupted)
     with pytest.raises(KeyboardInterrupt) as caught:
-        msft_core.run_each(
-            {name: config(name) for name in ("freeze", "finetune")},
-            plugins=[tiny],
-            out=tmp_path / "out",
-            reporter=Ends(),
-        )
+        run_each(tmp_path / "out")
     assert [one.folder.name for one in caught.value.args] == ["freeze"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 

@@ -72,7 +72,7 @@ def test_help_imports_neither_mindspore_nor_numpy_nor_matplotlib() -> None:
 
 COMMANDS = (
     "", "run", "check", "fetch", "doctor", "plugins", "plugins show", "plugins new", "cache",
-    "cache clear",
+    "cache clear", "compare",
 )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ def command(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN RUN...",
+            metavar="RUN",
             help="Two or more run folders.",
             autocompletion=completion.run_folders,
         ),

@@ -76,7 +76,7 @@ def command(
     strategy: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME[,NAME...]",
+            metavar="NAME[,NAME]",
             help="Which layers train, and when; several names run one after the other and are "
             "compared.  [default: finetune]",
             autocompletion=completion.listed_components("strategy"),

@@ -67,13 +67,15 @@ def run(
         KeyboardInterrupt: on Ctrl-C. If the run has begun, it is raised after ``on_run_end``, with
             the ``RunReport`` as its argument. Otherwise it has no argument.
     """
-    interrupts = Interrupts()
+    interrupts, reporter = Interrupts(), reporter or console_reporter()
     with interrupts.caught():
         # In a function of its own, so that its Cells are gone before the handlers are.
-        return _run(config, plugins, out, reporter or console_reporter(), observers, interrupts)
+        return run_steps(
+            config, plugins, out, reporter or console_reporter(), observers, interrupts
+        )
 
 
-def _run(
+def run_steps(
     config: Mapping[str, Any] | RunConfig | str | Path,
     plugins: Sequence[object],
     out: str | Path | None,
@@ -81,6 +83,7 @@ def _run(
     observers: Sequence[Observer],
     interrupts: Interrupts,
 ) -> RunReport:
+    """All ten steps, with interrupts that are caught already. See ``run``."""
     with ExitStack() as always, ExitStack() as if_refused:
         began = time.perf_counter()
         # Everything that the run says goes through it, to the user and into log.txt.
@@ -89,7 +92,7 @@ def _run(
         always.callback(log.close)
 
         # 1, 2: what was asked for, and the plugins.
-        raw = _raw(config)
+        raw = read_config(config)
         modules, without = configuration.plugin_lists(raw)
         loaded = load_plugins(
             modules=modules, without=without, objects=plugins, observers=observers
@@ -320,7 +323,8 @@ def _say_plugins(plugins: Plugins, reporter: Reporter) -> None:
             reporter.warning(f"{named}: {warning}.")
 
 
-def _raw(config: Mapping[str, Any] | RunConfig | str | Path) -> dict[str, Any]:
+def read_config(config: Mapping[str, Any] | RunConfig | str | Path) -> dict[str, Any]:
+    """What was asked for, in each form that ``run`` takes."""
     if isinstance(config, RunConfig):
         return config.to_mapping()
     if isinstance(config, (str, Path)):

@@ -12,20 +12,11 @@ import typer
 from msft_core.cli import (
     cache,
     check,
-app.command("predict", cls=help.Command, rich_help_panel=_USE)(predict.command)
-app.command("evaluate", cls=help.Command, rich_help_panel=_USE)(evaluate.command)
-app.command("report", cls=help.Command, rich_help_panel=_USE)(report.command)
-app.command("compare", cls=help.Command, rich_help_panel=_USE)(compare.command)
-app.command("export", cls=help.Command, rich_help_panel=_USE)(export.command)
+    compare,
     doctor,
     errors,
     evaluate,
     export,
-=======
-    compare,
-    doctor,
-    errors,
->>>>>>> compare
     fetch,
     help,
     plugins,
@@ -52,11 +43,8 @@ app.command("fetch", cls=help.Command, rich_help_panel=_TRAIN)(fetch.command)
 app.command("predict", cls=help.Command, rich_help_panel=_USE)(predict.command)
 app.command("evaluate", cls=help.Command, rich_help_panel=_USE)(evaluate.command)
 app.command("report", cls=help.Command, rich_help_panel=_USE)(report.command)
-<<<<<<< HEAD
-app.command("export", cls=help.Command, rich_help_panel=_USE)(export.command)
-=======
 app.command("compare", cls=help.Command, rich_help_panel=_USE)(compare.command)
->>>>>>> compare
+app.command("export", cls=help.Command, rich_help_panel=_USE)(export.command)
 app.add_typer(plugins.app, rich_help_panel=_INSPECT)
 app.command("doctor", cls=help.Command, rich_help_panel=_INSPECT)(doctor.command)
 app.add_typer(cache.app, rich_help_panel=_INSPECT)

@@ -31,6 +31,7 @@ from docs_kit import (
 )
 from image_kit import write_classes
 from loopback import Server
+from test_compare import write_run
 from test_doctor import FAST, ISA
 from test_doctor import MAIN as DOCTOR
 from test_end_to_end import canidae_zip, zoo_checkpoint  # noqa: F401
@@ -145,6 +146,10 @@ def test_a_documented_command_works(
         (place / "reached.py").write_text(REACHED.format(server.url("c.zip")))
         monkeypatch.delenv(ISA, raising=False)
         program = ["-c", DOCTOR, json.dumps(FAST)]
+    if command.startswith("msft compare"):
+        for word in shlex.split(command):
+            if word.startswith("runs/"):
+                write_run(place / word)
     result = subprocess.run(
         [sys.executable, *program, *shlex.split(quick(command, server))[1:]],
         cwd=place,
@@ -154,7 +159,7 @@ def test_a_documented_command_works(
     )
     assert result.returncode == 0, result.stdout + result.stderr
     if command.startswith("msft run"):
-        assert list(place.glob("runs/*/best.ckpt"))
+        assert list(place.glob("runs/**/best.ckpt"))
     if command == "msft doctor":
         assert server.asked
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ from msft_core.types import (
 )
 
 if TYPE_CHECKING:
+    from msft_core.data.checking import Findings
     from msft_core.runs.classifier import Classifier
     from msft_core.system.device import Runtime
     from msft_core.weights import Checkpoint
@@ -115,6 +117,11 @@ class FinishedRun:
         path = self.folder / "best.ckpt"
         if self.checkpoint.name != path.name or not self.is_whole:
             return None
+        told = read_facts(self.folder).get("best")
+        if isinstance(told, dict):
+            with suppress(KeyError, TypeError, ValueError):
+                return Best(path, int(told["epoch"]), float(told["value"]), str(told["metric"]))
+        # A run that was killed, or that an older msft wrote.
         settings: Any = self.config.callback.get("best_checkpoint")
         metric = getattr(settings, "metric", "accuracy")
         of_epoch = {record.epoch: record.val for record in self.history}
@@ -162,15 +169,23 @@ class FinishedRun:
         """See ``Run``."""
         return self.classifier.backbone
 
-    @cached_property
+    @property
     def splits(self) -> DatasetSplits:
         """The images of the run's dataset, without those that cannot be decoded.
+
+        Raises: as ``checked``.
+        """
+        return self.checked.splits
+
+    @cached_property
+    def checked(self) -> Findings:
+        """The images of the run's dataset, and those that are left out.
 
         Raises:
             UsageError: this is a checkpoint alone, or the dataset's plugin is not installed.
             DataError: the images are gone, or the classes are others now.
         """
-        return opening.build_splits(self.config, self.info, self.plugins, self.reporter)
+        return opening.check_images(self.config, self.info, self.plugins, self.reporter)
 
     # What was learned
 

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -78,13 +79,29 @@ def test_what_other_commands_install_the_tests_have_too() -> None:
 # The readme, and how to run msft
 
 
+def write_photos(folder: Path) -> None:
+    write_classes(folder / "photos/train", {"cats": 8, "dogs": 8})
+    write_classes(folder / "photos/val", {"cats": 3, "dogs": 3}, size=(40, 30))
+    write_classes(folder / "photos/test", {"cats": 2, "dogs": 2}, size=(36, 30))
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """A working directory as the documentation supposes it."""
-    write_classes(tmp_path / "photos/train", {"cats": 8, "dogs": 8})
-    write_classes(tmp_path / "photos/val", {"cats": 3, "dogs": 3}, size=(40, 30))
+    write_photos(tmp_path)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder that pages call ``runs/first``."""
+    folder = tmp_path_factory.mktemp("first")
+    write_photos(folder)
+    train = "msft_core run --data-dir photos --backbone efficientnet_lite0 --strategy freeze"
+    small = "--epochs 1 --set backbone.image_size=32 --without figures --out runs/first"
+    python("-m", *train.split(), *small.split(), cwd=folder)
+    return folder / "runs/first"
 
 
 def quick(command: str, server: Server) -> str:
@@ -120,8 +137,11 @@ def test_a_documented_command_works(
     zoo_checkpoint: bytes,  # noqa: F811
     command: str,
     monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     server.files = {"/c.zip": canidae_zip(), "/resnet50.ckpt": zoo_checkpoint}
+    if "runs/first" in command:
+        shutil.copytree(request.getfixturevalue("first_run"), place / "runs/first")
     program = ["-m", "msft_core"]
     if command.startswith("msft doctor"):  # what it measures depends on what else goes on here
         (place / "reached.py").write_text(REACHED.format(server.url("c.zip")))

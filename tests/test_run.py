@@ -68,6 +68,7 @@ def test_a_run_leaves_everything_the_design_promises(tmp_path: Path) -> None:
         "last.ckpt",
         "classes.json",
         "skipped.jsonl",
+        "log.txt",
         "train_batch.png",
         "predictions.png",
         "curves.png",

@@ -9,7 +9,20 @@ from typing import Annotated
 
 import typer
 
-from msft_core.cli import cache, check, doctor, errors, evaluate, fetch, help, plugins, predict, run
+from msft_core.cli import (
+    cache,
+    check,
+    doctor,
+    errors,
+    evaluate,
+    export,
+    fetch,
+    help,
+    plugins,
+    predict,
+    report,
+    run,
+)
 
 _TRAIN = "Train"
 _USE = "Use a trained classifier"
@@ -28,6 +41,8 @@ app.command("check", cls=help.Command, rich_help_panel=_TRAIN)(check.command)
 app.command("fetch", cls=help.Command, rich_help_panel=_TRAIN)(fetch.command)
 app.command("predict", cls=help.Command, rich_help_panel=_USE)(predict.command)
 app.command("evaluate", cls=help.Command, rich_help_panel=_USE)(evaluate.command)
+app.command("report", cls=help.Command, rich_help_panel=_USE)(report.command)
+app.command("export", cls=help.Command, rich_help_panel=_USE)(export.command)
 app.add_typer(plugins.app, rich_help_panel=_INSPECT)
 app.command("doctor", cls=help.Command, rich_help_panel=_INSPECT)(doctor.command)
 app.add_typer(cache.app, rich_help_panel=_INSPECT)

@@ -193,5 +193,5 @@ def _print_table(
                 Bar(1.0, 0.0, value, width=20),
             )
     # A pipe has no width: nothing is to be folded there.
-    width = None if sys.stdout.isatty() else 40 + max(map(len, files)) + max(map(len, classes))
+    width = None if sys.stdout.isatty() else 60 + max(map(len, files)) + max(map(len, classes))
     Console(width=width, highlight=False).print(table)

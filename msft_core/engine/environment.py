@@ -1,16 +1,21 @@
-"""Facts that decide a run's metrics and stored features, apart from the configuration."""
+"""Facts of a run apart from its configuration: what decides its results, and how it ended."""
 
 from __future__ import annotations
 
 import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from msft_core.config import RunConfig
+from msft_core.data.checking import Findings
 from msft_core.engine.asking import Asker
+from msft_core.plugins.loading import FROM_PYTHON
+from msft_core.runs.live import LiveRun
 from msft_core.system.device import Runtime, versions
 from msft_core.training.trainer import Trainer
-from msft_core.types import DatasetSplits
+from msft_core.types import MOVING_STATISTICS, Backbone, ImageTable, RunReport, Stage
 
 
 def features_depend_on(
@@ -30,9 +35,10 @@ def features_depend_on(
 
 
 def environment(
-    config: RunConfig, device: Runtime, asker: Asker, splits: DatasetSplits, trainer: Trainer
+    config: RunConfig, device: Runtime, asker: Asker, found: Findings, trainer: Trainer
 ) -> dict[str, Any]:
-    """The content of ``environment.json``."""
+    """The content of ``environment.json`` when a run begins."""
+    splits, infos = found.splits, asker.plugins.infos
     return {
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "versions": versions(),
@@ -46,12 +52,66 @@ def environment(
             "description": splits.description,
             "train": len(splits.train.ids),
             "val": len(splits.val.ids),
+            "classes": splits.classes,
+            # For each class, in this order.
+            "counts": {
+                "train": _counts(splits.train, len(splits.classes)),
+                "val": _counts(splits.val, len(splits.classes)),
+            },
+            # Pairs (training id, validation id) of images with the same bytes.
+            "twins": found.twins,
         },
         "backbone": {
             "name": config.backbone.name,
             "weights": trainer.backbone.weights,
             "dialect": trainer.backbone.dialect,
         },
-        "plugins": {info.name: f"{info.origin}, {info.status}" for info in asker.plugins.infos},
+        "plugins": {info.name: f"{info.origin}, {info.status}" for info in infos},
+        # Those that no file names: run(plugins=[...]).
+        "objects": [info.name for info in infos if info.origin == FROM_PYTHON],
         "overrides": asker.overrides,
     }
+
+
+def _counts(table: ImageTable, classes: int) -> list[int]:
+    """The number of images of each class."""
+    of_label = Counter(map(int, table.labels))
+    return [of_label[label] for label in range(classes)]
+
+
+def ending(
+    run: LiveRun, report: RunReport, warnings: Sequence[str], seconds: float
+) -> dict[str, Any]:
+    """What ``environment.json`` has in addition when a run has ended."""
+    best = report.best
+    ended = datetime.now().astimezone()
+    return {
+        "status": report.status,
+        "reason": report.reason,
+        "ended": ended.isoformat(timespec="seconds"),
+        "seconds": round(seconds, 1),
+        "best": {"epoch": best.epoch, "metric": best.metric, "value": best.value} if best else None,
+        "stages": _stages(run.backbone, run.joined),
+        "warnings": list(warnings),
+    }
+
+
+def _stages(backbone: Backbone, joined: Mapping[str, int]) -> list[dict[str, Any]]:
+    """For each stage and the head: how many values it has, how many trained, and since when."""
+    found = []
+    for stage in (*backbone.stages, Stage("head", backbone.head)):
+        sizes = {
+            p.name: p.size
+            for p in stage.cell.get_parameters()
+            if not p.name.endswith(MOVING_STATISTICS)
+        }
+        trained = [name for name in sizes if name in joined]
+        found.append(
+            {
+                "name": stage.name,
+                "parameters": sum(sizes.values()),
+                "trained": sum(sizes[name] for name in trained),
+                "from_epoch": min((joined[name] for name in trained), default=None),
+            }
+        )
+    return found

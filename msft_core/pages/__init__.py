@@ -61,7 +61,9 @@ class RunPages:
 
     def report(self, path: Path) -> Path:
         """See ``Pages``."""
-        raise NotImplementedError
+        from msft_core.pages.report import write_report
+
+        return write_report(self._run, path)
 
     def _source(self) -> str:
         """Which weights predicted."""

@@ -26,6 +26,9 @@ from msft_core.types import Observer
 
 ENTRY_POINT_GROUP = "msft"
 
+FROM_PYTHON = "run(plugins=[...])"
+"""The origin of plugins that were given as objects."""
+
 _SLOW_SECONDS = 1.0
 """A plugin that takes longer to load gets a warning, since it slows down every command."""
 
@@ -69,7 +72,7 @@ def load_plugins(
     for module in dict.fromkeys(modules):
         loader.load_module(module, blocked)
     for plugin in objects:
-        loader.load_given(plugin, _name_of_object(plugin), "run(plugins=[...])")
+        loader.load_given(plugin, _name_of_object(plugin), FROM_PYTHON)
     return loader.plugins
 
 

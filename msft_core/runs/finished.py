@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,6 +117,11 @@ class FinishedRun:
         path = self.folder / "best.ckpt"
         if self.checkpoint.name != path.name or not self.is_whole:
             return None
+        told = read_facts(self.folder).get("best")
+        if isinstance(told, dict):
+            with suppress(KeyError, TypeError, ValueError):
+                return Best(path, int(told["epoch"]), float(told["value"]), str(told["metric"]))
+        # A run that was killed, or that an older msft wrote.
         settings: Any = self.config.callback.get("best_checkpoint")
         metric = getattr(settings, "metric", "accuracy")
         of_epoch = {record.epoch: record.val for record in self.history}

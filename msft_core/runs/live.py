@@ -15,7 +15,7 @@ from msft_core.data import views
 from msft_core.data.pipeline import Use
 from msft_core.errors import MsftError, TrainingError, first_line
 from msft_core.features.feed import Feed
-from msft_core.features.keys import parameters_digest
+from msft_core.features.keys import parameters_digests
 from msft_core.plugins.registry import Plugins
 from msft_core.runs import predictions_file, shown
 from msft_core.runs.checkpoints import (
@@ -113,6 +113,8 @@ class LiveRun:
         self._predicted: dict[str, tuple[Predictions, float]] = {}
         self._of_best: _Evaluated | None = None
         self._shown_in: dict[str, int] = {}
+        self.joined: dict[str, int] = {}
+        """For each parameter that has trained, the epoch in which it first did."""
         self._last_saved = time.monotonic()
         self.pages = pages(self)
         self._origins, self._compiles = origins, compiles
@@ -204,7 +206,7 @@ class LiveRun:
             raise ValueError(f"set_best: there is no file {path}")
         self.state.best = Best(Path(path), epoch, float(value), metric)
         self._of_best = _Evaluated(
-            parameters_digest(self.trainer.network),
+            parameters_digests(self.trainer.network)[-1],
             dict(self._predicted),
             dict(self._evaluated),
             dict(self._shown_in),
@@ -249,14 +251,20 @@ class LiveRun:
                     return
                 interrupted = True
 
-    def write_environment(self) -> None:
-        """Write ``environment.json`` anew where another engine took over."""
+    @property
+    def engine(self) -> str:
+        """What computed the run, in words."""
+        frozen = ", then ".join(filter(None, self._engines))
+        here = f"MindSpore on {self._environment['device']}"
+        return f"{here}, frozen stages by {frozen}" if frozen else here
+
+    def write_environment(self, ending: Mapping[str, Any]) -> None:
+        """Write ``environment.json`` anew: with all engines, and how the run ended."""
         if self.feed.engine not in self._engines:
             self._engines.append(self.feed.engine)
-            names = ", then ".join(filter(None, self._engines))
-            self._run_folder.write_json(
-                "environment.json", {**self._environment, "features": names}
-            )
+        names = ", then ".join(filter(None, self._engines))
+        content = {**self._environment, "features": names, **ending}
+        self._run_folder.write_json("environment.json", content)
 
     def write_predictions(self) -> None:
         """Write ``predictions.csv``: what the network predicts for val."""
@@ -288,11 +296,12 @@ class LiveRun:
                 raise MsftError(
                     f"the best checkpoint {best.path} cannot be read: {first_line(error)}"
                 ) from error
-            self.feed.refresh()
+            digests = parameters_digests(self.trainer.network)
+            self.feed.refresh(digests)
             self.forget()
             of_best = self._of_best
             # Not where the file holds other weights than the network had: an average of them, say.
-            if of_best and of_best.weights == parameters_digest(self.trainer.network):
+            if of_best and of_best.weights == digests[-1]:
                 self._predicted, self._evaluated = of_best.predicted, of_best.evaluated
                 self._shown_in = of_best.shown_in
 
@@ -301,6 +310,9 @@ class LiveRun:
         self.forget()
         self._extra = {}
         self.state.history.append(record)
+        if self.state.trainable is not None:
+            for name in self.state.trainable.names:
+                self.joined.setdefault(name, record.epoch)
 
     def finish_epoch_end(self) -> EpochRecord:
         """Add the callbacks' metrics and recorded values to the epoch's record, and write it."""

@@ -24,7 +24,7 @@ from pydantic import Field
 if TYPE_CHECKING:
     from mindspore import nn
 
-msft_api = "0.3"
+msft_api = "0.4"
 
 # Put the address of your weights here, and their hash.
 URL = "https://host.invalid/example.pth"

@@ -7,7 +7,7 @@ import csv
 from msft_core import Component, Run, Settings, hookimpl
 from pydantic import Field
 
-msft_api = "0.3"
+msft_api = "0.4"
 
 
 class ExampleSettings(Settings):

@@ -15,7 +15,7 @@ from pydantic import Field
 if TYPE_CHECKING:
     from msft_core.images import MemoryTable
 
-msft_api = "0.3"
+msft_api = "0.4"
 
 CLASSES = ("circles", "squares")
 SIDE = 96  # pixels

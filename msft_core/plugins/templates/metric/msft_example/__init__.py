@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from msft_core import Component, Predictions, hookimpl
 
-msft_api = "0.3"
+msft_api = "0.4"
 
 
 @hookimpl

@@ -17,7 +17,7 @@ from msft_core import (
 )
 from pydantic import Field
 
-msft_api = "0.3"
+msft_api = "0.4"
 
 
 class ExampleSettings(Settings):

@@ -1,0 +1,39 @@
+"""``msft report``: the report of a finished run, written anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msft_core.errors import MsftError, UsageError
+
+if TYPE_CHECKING:
+    from msft_core.runs.finished import FinishedRun
+
+
+def write_report(run: FinishedRun, out: Path | None = None) -> Path:
+    """Write the report of a finished run.
+
+    Args:
+        run: opened from a run folder.
+        out: the file to write; by default ``report.html`` in the run folder.
+
+    Raises:
+        UsageError: there is no run folder or no finished epoch, or ``out`` cannot be written.
+        MsftError: the disk is full. The report of before stays.
+    """
+    if not run.is_whole:
+        raise UsageError(
+            f"{run.checkpoint} is a checkpoint alone: a report needs the run folder it came from."
+        )
+    if not run.history:
+        raise UsageError(f"{run.folder} has no finished epoch in metrics.jsonl: nothing to report.")
+    path = out or run.folder / "report.html"
+    if path.is_dir() or not path.parent.is_dir():
+        why = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise UsageError(f"{path} cannot be written: {why}.")
+    try:
+        return run.pages.report(path)
+    except OSError as error:
+        kept = " The report of before is intact." if path.exists() else ""
+        raise MsftError(f"{path} cannot be written: {error.strerror or error}.{kept}") from error

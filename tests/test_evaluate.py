@@ -507,8 +507,6 @@ def test_json_is_all_that_standard_output_holds_and_csv_is_like_predictions_csv(
     [
         (["--csv", "nowhere/x.csv"], "there is no folder nowhere"),
         (["--set", "training.epochs=3"], "only settings of the dataset"),
-        (["--set", "dataset.name=tiny"], "only settings of the dataset"),
-        (["--split", "tset"], "no split 'tset'"),
         (["--data-dir", "nowhere"], "there is no folder nowhere"),
     ],
 )

@@ -191,7 +191,10 @@ def test_msft_report_on_the_command_line(msft: Msft) -> None:
     assert "classifies" in text
     refused = msft("report", "out", "--out", "no/such/folder.html")
     assert refused.returncode == 2
-    assert refused.stderr == "error: no/such/folder.html cannot be written: there is no folder no/such.\n"
+    assert (
+        refused.stderr
+        == "error: no/such/folder.html cannot be written: there is no folder no/such.\n"
+    )
 
 
 def test_a_run_that_has_no_report_is_refused_with_a_line(msft_run: MsftRun) -> None:

@@ -116,6 +116,8 @@ def core() -> Iterator[str]:
         "hookspecs",
         "config/run_config",
         "engine/run",
+        "engine/load",
+        "runs/classifier",
         "errors",
         "settings",
         "types",

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from msft_core.config import RunConfig as RunConfig
+    from msft_core.engine.compare import compare as compare
     from msft_core.engine.load import load as load
     from msft_core.engine.run import run as run
+    from msft_core.engine.run_each import EachReport as EachReport
+    from msft_core.engine.run_each import run_each as run_each
     from msft_core.errors import DataError as DataError
     from msft_core.errors import DeviceError as DeviceError
     from msft_core.errors import DownloadError as DownloadError
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from msft_core.hookspecs import hookimpl as hookimpl
     from msft_core.plugins.compat import API_VERSION as API_VERSION
     from msft_core.runs.classifier import Classifier as Classifier
+    from msft_core.runs.comparison import Comparison as Comparison
     from msft_core.types import Backbone as Backbone
     from msft_core.types import Best as Best
     from msft_core.types import Component as Component
@@ -63,9 +67,13 @@ _TYPES = """
 _HOME = {
     "API_VERSION": "plugins.compat",
     "Classifier": "runs.classifier",
+    "Comparison": "runs.comparison",
+    "EachReport": "engine.run_each",
     "RunConfig": "config",
+    "compare": "engine.compare",
     "load": "engine.load",
     "run": "engine.run",
+    "run_each": "engine.run_each",
     "hookimpl": "hookspecs",
     **dict.fromkeys(_ERRORS.split(), "errors"),
     **dict.fromkeys(_TYPES.split(), "types"),

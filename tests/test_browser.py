@@ -14,6 +14,10 @@ from typing import Any
 
 import pytest
 from report_kit import HOSTILE, StandIn
+from test_compare import write_run
+
+import msft_core
+from msft_core.engine.compare import write_page
 
 LONG = [f"soft-coated_wheaten_terrier_of_the_long-haired_kind_{number}" for number in range(7)]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -92,6 +96,10 @@ def test_a_report_fits_the_window_without_scrolling_sideways(
     pages: dict[str, Path], show: Any, name: str, width: int
 ) -> None:
     page = show(pages[name], width)
+    _require_fitting(page)
+
+
+def _require_fitting(page: Any) -> None:
     page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
     overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.evaluate(overflow) == 0
@@ -178,9 +186,13 @@ def _brightness(colour: str) -> float:
 def test_axe_finds_nothing_of_level_a_and_aa(
     pages: dict[str, Path], show: Any, name: str, scheme: str
 ) -> None:
+    page = show(pages[name], scheme=scheme)
+    _require_accessible(page)
+
+
+def _require_accessible(page: Any) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
-    page = show(pages[name], scheme=scheme)
     page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
     tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
     found = Axe().run(page, options={"runOnly": {"type": "tag", "values": tags}}).response
@@ -209,3 +221,21 @@ def test_hostile_names_are_shown_as_they_are(pages: dict[str, Path], show: Any) 
     assert "\\udce9" in text
     assert page.evaluate("document.querySelectorAll('script').length") == 0
     assert page.evaluate("document.querySelectorAll('img:not([src^=data])').length") == 0
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page about runs with long and hostile names."""
+    folder = tmp_path_factory.mktemp("comparison")
+    names = [LONG[0], *(name.replace("/", "-")[:200] for name in HOSTILE)]
+    runs = [write_run(folder / name, [True, bool(n % 2)]) for n, name in enumerate(names)]
+    return write_page(msft_core.compare(runs), folder / "compare.html")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (1600, "dark")])
+def test_a_comparison_fits_the_window_and_axe_finds_nothing(
+    comparison: Path, show: Any, width: int, scheme: str
+) -> None:
+    page = show(comparison, width, scheme)
+    _require_fitting(page)
+    _require_accessible(page)

@@ -31,6 +31,7 @@ from docs_kit import (
 )
 from image_kit import write_classes
 from loopback import Server
+from test_compare import write_run
 from test_doctor import FAST, ISA
 from test_doctor import MAIN as DOCTOR
 from test_end_to_end import canidae_zip, zoo_checkpoint  # noqa: F401
@@ -86,6 +87,7 @@ def place(tmp_path: Path) -> Path:
     """A working directory as the documentation supposes it."""
     write_classes(tmp_path / "photos/train", {"cats": 8, "dogs": 8})
     write_classes(tmp_path / "photos/val", {"cats": 3, "dogs": 3}, size=(40, 30))
+    write_classes(tmp_path / "photos/test", {"cats": 2, "dogs": 2}, size=(36, 30))
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     return tmp_path
 
@@ -145,6 +147,10 @@ def test_a_documented_command_works(
         (place / "reached.py").write_text(REACHED.format(server.url("c.zip")))
         monkeypatch.delenv(ISA, raising=False)
         program = ["-c", DOCTOR, json.dumps(FAST)]
+    if command.startswith("msft compare"):
+        for word in shlex.split(command):
+            if word.startswith("runs/"):
+                write_run(place / word)
     result = subprocess.run(
         [sys.executable, *program, *shlex.split(quick(command, server))[1:]],
         cwd=place,
@@ -154,7 +160,7 @@ def test_a_documented_command_works(
     )
     assert result.returncode == 0, result.stdout + result.stderr
     if command.startswith("msft run"):
-        assert list(place.glob("runs/*/best.ckpt"))
+        assert list(place.glob("runs/**/best.ckpt"))
     if command == "msft doctor":
         assert server.asked
 
@@ -314,7 +320,7 @@ def test_every_public_name_and_module_has_its_place() -> None:
         assert f"\n### `{name}`\n" in reference, name
     compatibility = (DOCS / "plugins" / "compatibility.md").read_text(encoding="utf-8")
     modules = re.findall(r"^## `(msft_core[.\w]*)`$", reference, re.MULTILINE)
-    assert len(modules) == 9
+    assert len(modules) == 10
     for module in modules:
         assert f"`{module}`" in compatibility
 

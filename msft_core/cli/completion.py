@@ -36,6 +36,20 @@ def components(*kinds: str) -> Callable[[typer.Context], list[tuple[str, str]]]:
     return complete
 
 
+def listed_components(kind: str) -> Callable[[typer.Context, str], list[tuple[str, str]]]:
+    """A completer of a list of names with commas: of the last name, without those before it."""
+
+    def complete(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+        begun = incomplete[: incomplete.rfind(",") + 1]
+        return [
+            (begun + name, summary)
+            for name, summary in components(kind)(context)
+            if name not in begun.split(",")
+        ]
+
+    return complete
+
+
 def installed_plugins(context: typer.Context) -> list[str]:
     """Complete names of plugins, without importing them."""
     with _nothing_else_printed():

@@ -59,9 +59,8 @@ def reported(*, verbose: bool | None = None) -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         if ends_process:
             ignore_signals()
-        report = interrupt.args[0] if interrupt.args else None
         typer.echo("interrupted.", err=True)
-        if report is not None:
+        for report in interrupt.args:  # of the interrupted run first, then of those before it
             typer.echo(_what_is_kept(report), err=True)
         raise typer.Exit(130) from None
 
@@ -80,4 +79,5 @@ def _what_is_kept(report: RunReport) -> str:
         kept = f"the last checkpoint is {report.folder / 'last.ckpt'}"
     else:
         kept = "no epoch was finished" if not report.history else "no checkpoint was kept"
-    return f"The run in {report.folder} ended early; {kept}."
+    whole = report.status == "completed"
+    return f"The run in {report.folder} {'is complete' if whole else 'ended early'}; {kept}."

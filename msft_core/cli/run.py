@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from msft_core.cli import completion, help
+from msft_core.cli import completion, errors, help
 from msft_core.cli.errors import reported
 from msft_core.cli.options import PLUGINS, Blocked, Modules
+
+if TYPE_CHECKING:
+    from msft_core.engine.run_each import EachReport
 
 _WHAT = "What to train"
 _HOW = "How to train"
@@ -73,9 +76,10 @@ def command(
     strategy: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME",
-            help="Which layers train, and when.  [default: finetune]",
-            autocompletion=completion.components("strategy"),
+            metavar="NAME[,NAME]",
+            help="Which layers train, and when; several names run one after the other and are "
+            "compared.  [default: finetune]",
+            autocompletion=completion.listed_components("strategy"),
             rich_help_panel=_HOW,
         ),
     ] = None,
@@ -184,7 +188,9 @@ def command(
     with reported(verbose=verbose):
         from msft_core import config as configuration
         from msft_core.engine import run as engine
+        from msft_core.engine.run_each import run_each
         from msft_core.plugins.trace import Tracer, is_asked_for
+        from msft_core.system import collector
         from msft_core.system.console import console_reporter
 
         flags = {
@@ -197,18 +203,38 @@ def command(
             "plugins": plugin,
             "without": without,
         }
-        raw = configuration.merge(
-            configuration.read_toml(config) if config else {},
-            _given(flags),
-            *(configuration.parse_assignment(text) for text in assignments or []),
+        file = configuration.read_toml(config) if config else {}
+        given = configuration.merge(
+            _given(flags), *(configuration.parse_assignment(text) for text in assignments or [])
         )
-        observers = [Tracer()] if trace and not is_asked_for() else []
-        engine.run(
-            raw,
-            out=out,
-            reporter=console_reporter(quiet=quiet, verbose=verbose),
-            observers=observers,
-        )
+        raw = configuration.merge(file, given)
+        collector.process_is_ours = errors.ends_process
+        how: dict[str, Any] = {
+            "out": out,
+            "reporter": console_reporter(quiet=quiet, verbose=verbose),
+            "observers": [Tracer()] if trace and not is_asked_for() else [],
+        }
+        if strategies := configuration.listed_strategies(raw):
+            configs, note = configuration.for_each_strategy(strategies, file, given)
+            if note:
+                how["reporter"].info(note)
+            _end(run_each(configs, **how), quiet)
+        else:
+            engine.run(raw, **how)
+
+
+def _end(each: EachReport, quiet: bool) -> None:
+    """Print the comparison, and exit with 1 if a run failed."""
+    if each.comparison and not quiet:
+        from msft_core.cli.compare import print_comparison
+
+        typer.echo()
+        print_comparison(each.comparison)
+        typer.echo(f"Comparison: {each.page or each.folder}")
+    for name, error in each.failures.items():
+        typer.echo(f"error: the run {name} failed: {error}", err=True)
+    if each.failures or (each.page is None and len(each.reports) > 1):
+        raise typer.Exit(1)
 
 
 def _given(flags: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import errno
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,41 @@ class RunFolder:
     def write_lines(self, name: str, values: Iterable[Mapping[str, Any]]) -> None:
         """Write a file of one JSON value a line."""
         write_json_lines(self.path / name, values)
+
+
+@contextmanager
+def group_folder(final: Path, *, numbered: bool = False) -> Iterator[Path]:
+    """Make a folder for several run folders. It is removed at the end if nothing is in it.
+
+    Args:
+        final: its name; an empty folder may be there already.
+        numbered: where the name is taken, take the name with -2, -3 ... instead.
+
+    Raises:
+        UsageError: the path exists and is not an empty folder, or cannot be written.
+    """
+    folder, number = final.absolute(), 1
+    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    try:
+        while folder.exists() and numbered:
+            number += 1
+            folder = final.absolute().with_name(f"{final.name}-{number}")
+        if folder.exists() and not (folder.is_dir() and _is_empty(folder)):
+            raise UsageError(
+                f"output folder {final} already exists: choose another --out, or remove it."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(f"output folder {final} cannot be written: {reason}.") from error
+    try:
+        yield folder
+    finally:
+        for one in dict.fromkeys((folder, *made) if made or numbered else ()):
+            try:
+                one.rmdir()
+            except OSError:
+                break
 
 
 def default_folder(dataset: str, strategy: str) -> Path:

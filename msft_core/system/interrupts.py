@@ -78,6 +78,11 @@ class Interrupts:
         """Ignore signals from now on: everything is done, and what is left is to clean up."""
         self._notes_only = True
 
+    def resume(self) -> None:
+        """Heed signals again after ``finish``, and raise one that came meanwhile."""
+        self._notes_only = False
+        self.check()
+
     def check(self) -> None:
         """Raise the interrupt that was held back, if there is one."""
         if self._pending:

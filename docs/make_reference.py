@@ -33,6 +33,7 @@ MODULES = {
     "files": "Files that are written whole or not at all.",
     "weights": "Checkpoints. Imports NumPy.",
     "stages": "Parts of a backbone. Imports MindSpore.",
+    "onnx": "Networks as ONNX files. Imports MindSpore.",
     "testing": "The test kit, see [Testing a plugin](testing.md). Imports pytest.",
 }
 """Public modules besides ``msft_core`` itself."""
@@ -40,16 +41,18 @@ MODULES = {
 NAMES = {
     "errors": "suggest",
     "images": "FileTable MemoryTable subset decode ImageError",
-    "folders": """read_splits scan_class_folders sub_folders find_folder find_split_roots
-        require_folder TRAIN_NAMES VAL_NAMES TEST_NAMES""",
+    "folders": """read_splits scan_class_folders files_below sub_folders find_folder
+        find_split_roots require_folder TRAIN_NAMES VAL_NAMES TEST_NAMES""",
     "downloads": "fetch cached_path",
-    "files": "write_atomically write_text write_json write_json_lines json_text follow_umask",
+    "files": """write_atomically write_together write_text write_json write_json_lines json_text
+        follow_umask""",
     "weights": """KnownWeights resolve_weights Checkpoint read_checkpoint drop_bookkeeping load_into
         keeps_head draw_head BOOKKEEPING_NAMES BOOKKEEPING_PREFIXES""",
+    "onnx": "write_onnx",
     "stages": "Head Pool Dropout Chain learned_names prefix_names MOVING_STATISTICS",
     "testing": """MsftRun HookRecorder RecordingReporter CommandLine msft_run msft_recorder
         msft_reporter msft_context msft_cli msft_cache assert_dataset assert_backbone
-        assert_same_logits assert_strategy assert_callback assert_metric""",
+        assert_same_logits assert_strategy assert_callback assert_metric assert_exporter""",
 }
 NAMES_WITH_VALUES = {
     "API_VERSION",
@@ -63,7 +66,15 @@ NAMES_WITH_VALUES = {
 _IN_OTHER_FILES = {
     "testing": tuple(
         f"testing/{name}"
-        for name in ("__init__", "recording", "contract", "ports", "callbacks", "metrics")
+        for name in (
+            "__init__",
+            "recording",
+            "contract",
+            "ports",
+            "callbacks",
+            "metrics",
+            "exporters",
+        )
     ),
     "stages": ("stages", "types"),
     "weights": ("weights/finding", "weights/reading", "weights/loading"),
@@ -105,6 +116,8 @@ def core() -> Iterator[str]:
         "hookspecs",
         "config/run_config",
         "engine/run",
+        "engine/load",
+        "runs/classifier",
         "errors",
         "settings",
         "types",

@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
@@ -30,18 +30,40 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
     Raises:
         OSError: the folder cannot be written, or the disk is full; and whatever ``write`` raises.
     """
-    # A folder, since some writers (MindSpore's) leave files of their own where they fail.
-    beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-    try:
-        temporary = beside / path.name
+
+    def write_one(folder: Path) -> list[Path]:
+        temporary = folder / path.name
         write(temporary)
-        follow_umask(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        return [temporary]
+
+    write_together([path], write_one)
+    return path
+
+
+def write_together(paths: Sequence[Path], write: Callable[[Path], Sequence[Path]]) -> None:
+    """Write files that belong together as ``write_atomically`` does, all of them or none.
+
+    Args:
+        paths: the final names, in one folder.
+        write: called with an empty temporary folder. It writes the files there under any names, and
+            returns them in the order of ``paths``.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full; and whatever ``write`` raises.
+    """
+    # A folder, since some writers (MindSpore's) leave files of their own where they fail.
+    first = paths[0]
+    beside = Path(tempfile.mkdtemp(prefix=f".{first.name}.", suffix=".tmp", dir=first.parent))
+    try:
+        written = write(beside)
+        for temporary in written:
+            follow_umask(temporary)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+        for temporary, path in zip(written, paths, strict=True):
+            temporary.replace(path)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    return path
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -18,7 +18,10 @@ from msft_core.types import DatasetSplits
 TRAIN_NAMES = ("train",)
 VAL_NAMES = ("val", "valid", "validation")
 TEST_NAMES = ("test", "testing")
-"""Names of split folders, in upper or lower case. msft never reads a test folder."""
+"""Names of split folders, in upper or lower case. No run reads a test folder; `msft evaluate` does
+when it is asked to."""
+
+SPLITS = {"train": TRAIN_NAMES, "val": VAL_NAMES, "test": TEST_NAMES}
 
 # What file managers, cloud drives and archivers leave between the images.
 _LITTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"}
@@ -140,6 +143,60 @@ def read_splits(
     )
 
 
+def read_split(
+    root: Path | str, split: str, classes: Sequence[str], *, bare: bool = True
+) -> tuple[FileTable, Path, tuple[str, ...]]:
+    """Return the images of one split of a folder, for a class list that is fixed already.
+
+    Args:
+        root: has the split's folder of class folders, such as ``val/CLASS``.
+        split: train, val or test.
+        classes: class names in label order. The folder may have fewer.
+        bare: if the folder has no folder of a split, take bare ``CLASS`` folders: all images.
+
+    Returns: the images, with paths relative to ``root`` as ids; the folder that has the class
+    folders; notes for the user.
+    Raises: DataError; for a class that is not in ``classes`` its message names both lists.
+    """
+    root = Path(root)
+    require_folder(root)
+    of_splits = {
+        name: found for name in SPLITS if (found := _split_folder(root, name, classes)) is not None
+    }
+    notes = []
+    chosen = of_splits.get(split)
+    if chosen is None:
+        if of_splits:
+            there = ", ".join(f"{path.name}/ (--split {name})" for name, path in of_splits.items())
+            raise DataError(f"{root} has no {split} folder; it has {there}")
+        if not bare:
+            raise DataError(f"{root} has no {split} folder")
+        if nested := find_split_roots(root):
+            raise DataError(f"no {split} folder in {root}: did you mean {nested[0]}?")
+        chosen = root
+        notes.append(f"no {split} folder in {root}: all images of its class folders are taken")
+    files = {name: found for name, found in scan_class_folders(chosen).items() if found}
+    if not files:
+        raise DataError(f"no images in {chosen}: put images in {chosen}/CLASS/")
+    unknown = [name for name in files if name not in classes]
+    if unknown:
+        raise DataError(
+            f"{_classes(unknown)} in {chosen} but not in the class list: the folder has "
+            f"{_listing(list(files))}; the classifier has {_listing(classes)}"
+        )
+    if lacking := [name for name in classes if name not in files]:
+        notes.append(f"{chosen} has no image of {_classes(lacking)}")
+    return _table(files, classes, root), chosen, tuple(notes)
+
+
+def _split_folder(root: Path, split: str, classes: Sequence[str]) -> Path | None:
+    """The folder of a split, unless a class is called so and the folder has images itself."""
+    found = find_folder(root, SPLITS[split])
+    if found is not None and found.name in classes and not sub_folders(found):
+        return None
+    return found
+
+
 def _note_of_test(root: Path) -> list[str]:
     found = [path.name for path in sub_folders(root) if path.name.lower() in TEST_NAMES]
     return [f"{name}/ is left alone: no run uses its images" for name in found]
@@ -250,7 +307,12 @@ def _hint_at_sibling(root: Path) -> list[str]:
 
 
 def _classes(names: Sequence[str]) -> str:
-    return ("class " if len(names) == 1 else "classes ") + ", ".join(repr(n) for n in names)
+    return ("class " if len(names) == 1 else "classes ") + _listing([repr(name) for name in names])
+
+
+def _listing(names: Sequence[str], most: int = 20) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

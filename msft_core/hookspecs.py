@@ -251,20 +251,22 @@ def export_model(
 ) -> Path | None:
     """Write a trained classifier in a format that other programs read.
 
-    Called: by ``msft export --format NAME``, in the plugin that owns the exporter.
+    Called: by ``msft export --format NAME``. No other thread of msft uses MindSpore meanwhile.
 
     Args:
         name: name of the exporter.
         model: the network with its class names, preprocessing, and a few real images.
-        path: the file to write, in a temporary folder. msft gives it its final name afterwards.
+        path: the file to write, ``model.NAME`` in an empty temporary folder. msft gives it its
+            final name afterwards.
         settings: the exporter's settings, an instance of the component's model.
         context: seed, cache folder, reporter, class names.
 
-    Returns: the file that was written, or None if the plugin does not offer ``name``. Compare it
-    with the network before: ``model.require_same(compute)``.
+    Returns: ``path``, after writing it, or None if the plugin does not offer ``name``. Compare the
+    file with the network before: ``model.require_same(compute)``. The file must be the only one in
+    its folder.
 
     Raises: ``ExportError`` with a message for the user. The message of any other exception names
-    this plugin. Then no file is left.
+    this plugin. Then no file is left, and an older export stays as it was.
 
     Since: 0.4.
     """

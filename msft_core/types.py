@@ -15,6 +15,7 @@ from typing import (
     runtime_checkable,
 )
 
+from msft_core.errors import ExportError, MsftError, first_line
 from msft_core.settings import NONE as NONE
 from msft_core.settings import NameOrFile as NameOrFile
 from msft_core.settings import Settings as Settings
@@ -307,6 +308,12 @@ class Prediction:
     probabilities: Mapping[str, float]
 
 
+EXPORT_TOLERANCE = 1e-4
+"""Greatest accepted difference of a probability between an exported file and MindSpore."""
+
+_BATCHES = (16, 3, 1)
+
+
 @dataclass(frozen=True, eq=False)
 class ExportModel:
     """A trained classifier, as an exporter receives it.
@@ -320,8 +327,9 @@ class ExportModel:
         normalises: whether ``cell`` subtracts the mean and divides by the deviation itself.
         images: some real images as ``cell`` takes them, float32 (M, 3, size, size).
         probabilities: what ``cell`` computes for them, float32 (M, K).
-        metadata: texts to store in the file where its format can: class names, preprocessing and
-            others, as JSON. msft writes the same beside the file.
+        metadata: JSON texts to store in the file where its format can: class names, preprocessing
+            and others. msft writes them beside the file too, after the exporter. So an exporter
+            changes what is not true of its file, for example ``output`` where it gives logits.
     """
 
     cell: nn.Cell
@@ -331,34 +339,56 @@ class ExportModel:
     normalises: bool
     images: Array
     probabilities: Array
-    metadata: Mapping[str, str]
+    metadata: dict[str, str]
+    _differences: list[float] = field(default_factory=list, init=False, repr=False)
 
-    def require_same(self, compute: Callable[[Array], Array], tolerance: float = 1e-4) -> None:
+    @property
+    def difference(self) -> float | None:
+        """The greatest difference that ``require_same`` found; None if it was not called."""
+        return max(self._differences, default=None)
+
+    def require_same(
+        self, compute: Callable[[Array], Array], tolerance: float = EXPORT_TOLERANCE
+    ) -> float:
         """Compare what the exported file computes with ``probabilities``.
+
+        Calls ``compute`` with all images, and with the first 16, 3 and 1, since a file may take
+        one number of images only.
 
         Args:
             compute: runs the exported file on images such as ``images``, of any number.
             tolerance: greatest accepted difference of a probability.
 
+        Returns: the greatest difference.
         Raises:
-            ExportError: the shapes or the values differ, or another number of images fails.
+            ExportError: ``compute`` fails, or its shape or its values differ.
         """
-        from msft_core.errors import ExportError
+        counts = [len(self.images), *(count for count in _BATCHES if count < len(self.images))]
+        greatest = max(self._difference_of(compute, count) for count in counts)
+        if greatest > tolerance:
+            raise ExportError(
+                f"the exported file's probabilities differ by {greatest:.2g} from MindSpore's, "
+                f"more than {tolerance:.2g}"
+            )
+        self._differences.append(greatest)
+        return greatest
 
-        for count in dict.fromkeys((len(self.images), 1)):
-            expected = self.probabilities[:count]
+    def _difference_of(self, compute: Callable[[Array], Array], count: int) -> float:
+        expected = self.probabilities[:count]
+        try:
             found = compute(self.images[:count])
-            if found.shape != expected.shape:
-                raise ExportError(
-                    f"the exported file gives {found.shape} for {count} images, not "
-                    f"{expected.shape}"
-                )
-            difference = float(abs(found - expected).max())
-            if not difference <= tolerance:
-                raise ExportError(
-                    f"the exported file's probabilities differ by {difference:.2g} from "
-                    f"MindSpore's, more than {tolerance:.2g}"
-                )
+        except MsftError:
+            raise
+        except Exception as error:
+            raise ExportError(
+                f"the exported file fails with {count} images: {first_line(error)}"
+            ) from error
+        if found.shape != expected.shape:
+            raise ExportError(
+                f"the exported file gives {found.shape} for {count} images, not {expected.shape}"
+            )
+        difference = float(abs(found - expected).max())
+        return difference if difference == difference else float("inf")  # NaN differs
 
 
 @dataclass(frozen=True, eq=False)

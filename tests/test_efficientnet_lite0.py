@@ -9,6 +9,7 @@ os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,45 @@ def test_stages_and_head_own_exactly_the_networks_parameters(context: Context) -
     for stage in backbone.stages:
         assert all(name.startswith(stage.name + ".") for name in names([stage.cell]))
     assert names([backbone.head]) == ["classifier.weight", "classifier.bias"]
+
+
+def test_the_backbone_knows_the_name_of_each_parameter_in_the_published_file(
+    weights: Path, context: Context
+) -> None:
+    from msft_plugins.efficientnet_lite.network import parameter_name
+
+    backbone = build(context, weights="none")
+    ours = names([*(stage.cell for stage in backbone.stages), backbone.head])
+    theirs = [backbone.source_names[name] for name in ours]
+    published = read_checkpoint(weights).arrays
+    assert set(theirs) == {key for key in published if not key.endswith("num_batches_tracked")}
+    assert [parameter_name(name) for name in theirs] == ours
+
+
+def test_an_exported_file_trains_on_as_the_published_one_does(
+    context: Context, tmp_path: Path
+) -> None:
+    from msft_core.engine.export import describe
+    from msft_core.runs.checkpoints import CheckpointInfo
+    from msft_plugins.exporters import export_model
+
+    backbone = build(context, weights="none", image_size=32)
+    classes = ("a", "b")
+    info = CheckpointInfo(backbone.name, "", "freeze", classes, backbone.preprocessing)
+    model = describe(backbone, info, np.zeros((2, 32, 32, 3), np.uint8), False)
+    path = export_model("safetensors", model, tmp_path / "model.safetensors")
+    new = replace(context, classes=("c", "d"))
+    again = build(new, weights=str(path))
+    x = images(1, 64)
+    import mindspore
+
+    pooled = mindspore.nn.Identity()
+    np.testing.assert_array_equal(run(again.stages, pooled, x), run(backbone.stages, pooled, x))
+    # For the same classes the classification layer goes on too.
+    same = build(replace(context, seed=9, classes=classes), weights=str(path))
+    np.testing.assert_array_equal(
+        run(same.stages, same.head, x), run(backbone.stages, backbone.head, x)
+    )
 
 
 def test_the_packaged_weights_load_and_the_head_is_new(weights: Path, context: Context) -> None:

@@ -248,6 +248,35 @@ def test_the_reloaded_best_network_is_evaluated_with_its_own_stages(run: Run) ->
     assert watcher.at_the_end == pytest.approx(watcher.loss, rel=1e-5)
 
 
+def test_the_hash_of_leading_stages_is_part_of_the_hash_of_the_network() -> None:
+    from mindspore import Parameter, Tensor, nn
+
+    from msft_core.features.keys import parameters_digests
+    from msft_core.stages import Chain
+
+    def dense(name: str, value: float) -> nn.Cell:
+        cell = nn.Dense(2, 2, weight_init="ones")
+        cell.update_parameters_name(f"{name}.")
+        cell.weight.set_data(cell.weight * value)
+        return cell
+
+    parts = [dense("first", 1.0), nn.ReLU(), dense("second", 2.0), dense("head", 3.0)]
+    whole = parameters_digests(Chain(parts))
+    for count in (1, 2, 3):
+        assert parameters_digests(Chain(parts[:count])) == whole[:count]
+    assert whole[0] == whole[1] != whole[2] != whole[3]  # a ReLU has no parameters
+    parts[2].bias.set_data(Tensor([0.0, 1.0]))
+    other = parameters_digests(Chain(parts))
+    assert other[:2] == whole[:2]
+    assert whole[2] != other[2] != other[3] != whole[3]
+    # A parameter of two stages counts once, whichever of them are in the chain.
+    parts[3].weight = parts[0].weight
+    assert isinstance(parts[3].weight, Parameter)
+    shared = parameters_digests(Chain(parts))
+    assert shared[:3] == other[:3]
+    assert shared[3] != other[3]
+
+
 def test_the_pictures_shown_are_the_views_trained_on(run: Run) -> None:
     class Show:
         @hookimpl

@@ -225,7 +225,7 @@ class DependsOnTheImages(nn.Cell):
         (Resize, "MindSpore cannot export the operator ResizeBilinearV2 to ONNX"),
         (
             DependsOnTheImages,
-            "MindSpore cannot export the stages to ONNX (The pointer[prim] is null)",
+            "MindSpore cannot export the network to ONNX (The pointer[prim] is null)",
         ),
     ],
 )

@@ -179,6 +179,19 @@ def resnet50_names() -> list[str]:
 
 
 @pytest.mark.parametrize("dialect", list(DIALECTS))
+def test_the_backbone_knows_the_name_of_each_parameter_in_its_dialect(
+    dialect: str, context: Context
+) -> None:
+    backbone = build(context, weights="none", dialect=dialect)
+    ours = names([*(stage.cell for stage in backbone.stages), backbone.head])
+    theirs = [backbone.source_names.get(name, name) for name in ours]
+    assert set(theirs) == {name_in(dialect, key) for key in resnet50_names()}
+    assert len(theirs) == len(set(theirs))
+    # And each name belongs to the right parameter.
+    assert [DIALECTS[dialect].parameter_name(name) for name in theirs] == ours
+
+
+@pytest.mark.parametrize("dialect", list(DIALECTS))
 def test_every_name_of_a_dialect_is_known_with_or_without_the_head(dialect: str) -> None:
     keys = [name_in(dialect, key) for key in resnet50_names()]
     for given in (keys, [key for key in keys if not re.match("fc|end_point|classifier", key)]):

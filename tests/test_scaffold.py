@@ -263,7 +263,8 @@ def test_a_stranger_whose_name_is_taken_is_named(msft: Msft, tmp_path: Path) -> 
 def test_an_unknown_kind_is_refused_with_a_suggestion(msft: Msft, tmp_path: Path) -> None:
     line = refused(msft("plugins", "new", "birds", "--kind", "datasets", "--out", tmp_path))
     assert line.endswith(
-        "choose one of dataset, backbone, strategy, callback, metric. Did you mean 'dataset'?"
+        "choose one of dataset, backbone, strategy, callback, metric, exporter. "
+        "Did you mean 'dataset'?"
     )
     line = refused(msft("plugins", "new", "birds", "--kind", "extractor", "--out", tmp_path))
     assert line.endswith("there is no template; see the example in docs/plugins/extractors.md.")

@@ -15,6 +15,8 @@ from msft_core.cli import (
     compare,
     doctor,
     errors,
+    evaluate,
+    export,
     fetch,
     help,
     plugins,
@@ -39,8 +41,10 @@ app.command("run", cls=run.Command, rich_help_panel=_TRAIN)(run.command)
 app.command("check", cls=help.Command, rich_help_panel=_TRAIN)(check.command)
 app.command("fetch", cls=help.Command, rich_help_panel=_TRAIN)(fetch.command)
 app.command("predict", cls=help.Command, rich_help_panel=_USE)(predict.command)
+app.command("evaluate", cls=help.Command, rich_help_panel=_USE)(evaluate.command)
 app.command("report", cls=help.Command, rich_help_panel=_USE)(report.command)
 app.command("compare", cls=help.Command, rich_help_panel=_USE)(compare.command)
+app.command("export", cls=help.Command, rich_help_panel=_USE)(export.command)
 app.add_typer(plugins.app, rich_help_panel=_INSPECT)
 app.command("doctor", cls=help.Command, rich_help_panel=_INSPECT)(doctor.command)
 app.add_typer(cache.app, rich_help_panel=_INSPECT)

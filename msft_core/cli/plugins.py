@@ -248,10 +248,10 @@ def _hook(loaded: Plugins, info: PluginInfo, hook: str) -> dict[str, Any]:
 def _settings(component: Component) -> Iterator[dict[str, Any]]:
     """Each setting with its key for --set, in the order of the model."""
     from msft_core.config import settings_model
-    from msft_core.types import CHOSEN_KINDS
+    from msft_core.types import SWITCHED_KINDS
 
     prefix: str = component.kind
-    if component.kind not in CHOSEN_KINDS:
+    if component.kind in SWITCHED_KINDS:
         prefix += f".{component.name}"
     yield from _fields(settings_model(component), prefix)
 

@@ -17,7 +17,8 @@ from msft_core.errors import DataError, MsftError, first_line
 from msft_core.plugins.loading import load_plugins
 from msft_core.runs.folder import RunFolder, default_folder
 from msft_core.system.cache_folder import cache_dir
-from msft_core.system.console import console_reporter
+from msft_core.system.console import console_reporter, training_view
+from msft_core.system.display import Outcome, TrainingView
 from msft_core.system.interrupts import Interrupts
 from msft_core.system.log_file import LogFile
 from msft_core.types import (
@@ -83,10 +84,11 @@ def run_steps(
     interrupts: Interrupts,
 ) -> RunReport:
     """All ten steps, with interrupts that are caught already. See ``run``."""
-    began = time.perf_counter()
     with ExitStack() as always, ExitStack() as if_refused:
+        began = time.perf_counter()
         # Everything that the run says goes through it, to the user and into log.txt.
-        reporter = log = LogFile(reporter)
+        users, log = reporter, LogFile(reporter)
+        reporter = log
         always.callback(log.close)
 
         # 1, 2: what was asked for, and the plugins.
@@ -196,27 +198,39 @@ def run_steps(
             origins=asker.origins,
             compiles=device.graph or device.may_compile,
         )
-        return _train_to_the_end(live, strategy, interrupts, log, began)
+        view = training_view(users, log)
+        always.callback(view.close)
+        report = _train_to_the_end(live, strategy, interrupts, view, log, began)
+        _conclude(live, report, time.perf_counter() - began, view, log)
+        return report
 
 
 def _train_to_the_end(
-    run: LiveRun, strategy: Strategy, interrupts: Interrupts, log: LogFile, began: float
+    run: LiveRun,
+    strategy: Strategy,
+    interrupts: Interrupts,
+    view: TrainingView,
+    log: LogFile,
+    began: float,
 ) -> RunReport:
     """Steps 9 and 10. Step 10 is done even if step 9 fails or is interrupted."""
     error: BaseException | None = None
     try:
+        epochs = run.config.training.epochs
+        with interrupts.held():
+            view.begin(epochs)
         run.call("on_run_start")
         # 9: the epochs.
-        epochs = run.config.training.epochs
         for epoch in range(1, epochs + 1):
             if epoch > 1 and strategy.select(epoch):  # the first was asked for in step 8
                 run.feed.refresh()
-            _one_epoch(epoch, run, interrupts)
+            _one_epoch(epoch, run, interrupts, view)
             if run.state.stop_reason:
                 run.reporter.info(f"Stopped after epoch {epoch}: {run.state.stop_reason}")
                 break
     except (Exception, KeyboardInterrupt) as caught:
         error = caught
+    error = _caught(view.finishing, error)
     # 10: last.ckpt, the best checkpoint again, and the end. Whatever fails, the rest is done.
     if error is None or isinstance(error, KeyboardInterrupt):
         error = _caught(run.save_last, error)
@@ -242,6 +256,7 @@ def _train_to_the_end(
             run.reporter.warning(str(failure))
     run.feed.close()
     interrupts.finish()
+    view.close()
     # The user gets the end of a run from whoever called it. The log has it too.
     if isinstance(error, KeyboardInterrupt):
         log.write("interrupted.")
@@ -253,7 +268,6 @@ def _train_to_the_end(
         error.report = report
         log.write(f"error: {error}")
         raise error
-    _conclude(run, report)
     return report
 
 
@@ -266,26 +280,19 @@ def _caught(do: Callable[[], object], error: BaseException | None) -> BaseExcept
     return error
 
 
-def _one_epoch(epoch: int, run: LiveRun, interrupts: Interrupts) -> None:
+def _one_epoch(epoch: int, run: LiveRun, interrupts: Interrupts, view: TrainingView) -> None:
     from msft_core.data.pipeline import Use
 
-    epochs = run.config.training.epochs
     began = time.perf_counter()
     with interrupts.held():
+        view.begin_epoch(epoch)
         run.feed.prepare(Use.TRAINING, epoch, interrupts.check)
     train = run.feed.pipeline(Use.TRAINING)
     started = time.perf_counter()
-    if run.trainer.compiles_next:
-        run.reporter.info("Compiling the training step: the first step takes longer.")
-    label = f"epoch {epoch}/{epochs}"
-    with interrupts.held(), run.reporter.progress(label, train.steps(), "steps") as advance:
-
-        def after_step() -> None:
-            advance(1)
-            interrupts.check()
-
+    compiles = run.trainer.compiles_next
+    with interrupts.held(), view.training(train.steps(), compiles) as step:
         run.forget()  # from the first step on the weights are others
-        result = run.trainer.train_epoch(train, epoch, after_step)
+        result = run.trainer.train_epoch(train, epoch, interrupts.check, step)
     ended = time.perf_counter()
     run.begin_epoch_end(
         EpochRecord(
@@ -299,7 +306,9 @@ def _one_epoch(epoch: int, run: LiveRun, interrupts: Interrupts) -> None:
     run.save_last_now_and_then()
     best_before = run.best
     run.call("on_epoch_end", epoch=epoch)
-    _say_epoch(run.finish_epoch_end(), epochs, run.best is not best_before, run.reporter)
+    record = run.finish_epoch_end()
+    with interrupts.held():
+        view.end_epoch(record, run.best, run.best is not best_before)
 
 
 def _say_plugins(plugins: Plugins, reporter: Reporter) -> None:
@@ -414,22 +423,6 @@ def _stored_views(config: RunConfig, reporter: Reporter) -> int:
     return views
 
 
-def _say_epoch(record: EpochRecord, epochs: int, is_best: bool, reporter: Reporter) -> None:
-    """Print the epoch in the lines that the MindSpore tutorial prints."""
-    lines = [f"Epoch {record.epoch}/{epochs}", "-" * 10, f"train Loss: {record.train['loss']:.6f}"]
-    if record.val:
-        names = {"accuracy": "Acc", "loss": "Loss"}
-        order = [*(name for name in names if name in record.val), *record.val]
-        figures = [
-            f"val {names.get(name, name)}: {record.val[name]:.6f}" for name in dict.fromkeys(order)
-        ]
-        lines.append("  ".join(figures) + ("  (best so far)" if is_best else ""))
-    lines.append(
-        f"epoch time: {1000 * record.seconds:.3f} ms, per step time: {record.step_ms:.3f} ms"
-    )
-    reporter.info("\n".join(lines))
-
-
 def _report(run: LiveRun, error: BaseException | None) -> RunReport:
     status: Literal["completed", "stopped", "interrupted", "failed"] = "completed"
     reason = run.state.stop_reason
@@ -442,14 +435,18 @@ def _report(run: LiveRun, error: BaseException | None) -> RunReport:
     return RunReport(status, run.folder, run.best, tuple(run.history), reason)
 
 
-def _conclude(run: LiveRun, report: RunReport) -> None:
-    best = report.best
-    if best is None:
-        run.reporter.info(
-            f"End training; no checkpoint was chosen as best. Last: {run.folder}/last.ckpt"
+def _conclude(
+    run: LiveRun, report: RunReport, seconds: float, view: TrainingView, log: LogFile
+) -> None:
+    view.conclude(
+        Outcome(
+            report,
+            epochs=run.config.training.epochs,
+            seconds=seconds,
+            training=len(run.splits.train.ids),
+            validation=len(run.splits.val.ids),
+            classes=len(run.splits.classes),
+            engine=run.engine,
+            warnings=len(log.warnings),
         )
-        return
-    run.reporter.info(
-        f"End training, the best {best.metric} is: {best.value:.6f}, "
-        f"the best {best.metric} epoch is {best.epoch}\nBest checkpoint: {best.path}"
     )

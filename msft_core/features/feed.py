@@ -10,7 +10,7 @@ import numpy as np
 
 from msft_core.data.pipeline import Batch, KeyedPipeline, Pipeline, Use
 from msft_core.features.cache import CannotStore, FeatureCache, NoRoom
-from msft_core.features.keys import ViewKeys, code_digest, parameters_digest
+from msft_core.features.keys import ViewKeys, code_digest, parameters_digests
 from msft_core.features.pipeline import FeaturePipeline
 from msft_core.features.prefix import AskExtractor, EngineFailed, FrozenPrefix
 from msft_core.features.store import FeatureStore
@@ -61,10 +61,18 @@ class Feed:
         self._cache: FeatureCache | None = None
         self._identity: tuple[int, str] = (0, "")
 
-    def refresh(self) -> None:
-        """Find the frozen prefix again: the strategy's result or the weights may have changed."""
+    def refresh(self, digests: Sequence[str] | None = None) -> None:
+        """Find the frozen prefix again: the strategy's result or the weights may have changed.
+
+        Args:
+            digests: ``parameters_digests`` of the network as it is now; by default computed here,
+                as far as they are needed.
+        """
         stages = self._trainer.frozen_stages if self._views else 0
-        digest = parameters_digest(self._trainer.prefix(stages)) if stages else ""
+        digest = ""
+        if stages:
+            digests = digests or parameters_digests(self._trainer.prefix(stages))
+            digest = digests[stages - 1]
         if (stages, digest) != self._identity:
             self.close()
             self._identity = (stages, digest)

@@ -8,6 +8,8 @@ import json
 import re
 from collections.abc import Sequence
 
+import numpy as np
+
 from msft_core.data.pipeline import KeyedPipeline
 from msft_core.files import hash_of
 from msft_core.stages import Chain
@@ -87,11 +89,22 @@ def feature_keys(images: KeyedPipeline, digests: Sequence[str], epoch: int) -> l
     return [hash_of("training", *view, i, d) for i, d in zip(ids, digests, strict=True)]
 
 
-def parameters_digest(chain: Chain) -> str:
-    """Hash of the names, dtypes, shapes and values of a Cell's parameters."""
+def parameters_digests(chain: Chain) -> tuple[str, ...]:
+    """Hashes of the parameters of the first 1, 2, ... parts of a chain, in one pass.
+
+    Each covers names, dtypes, shapes and values. The last is that of the whole chain; any other is
+    that of the chain of these first parts alone.
+    """
     digest = hashlib.blake2b(digest_size=16)
-    for parameter in chain.get_parameters():
-        value = parameter.asnumpy()
-        digest.update(f"{parameter.name}\0{value.dtype}\0{value.shape}\0".encode())
-        digest.update(value.tobytes())
-    return digest.hexdigest()
+    seen: set[int] = set()
+    digests = []
+    for part in chain.parts:
+        for parameter in part.get_parameters():
+            if id(parameter) in seen:  # parts may share a parameter
+                continue
+            seen.add(id(parameter))
+            value = parameter.asnumpy()
+            digest.update(f"{parameter.name}\0{value.dtype}\0{value.shape}\0".encode())
+            digest.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
+        digests.append(digest.hexdigest())
+    return tuple(digests)

@@ -16,6 +16,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 from markupsafe import Markup
 from matplotlib import style
@@ -446,7 +447,7 @@ def series(
     return lambda name: [(epoch, values[name]) for epoch, values in kept if name in values]
 
 
-def coloured(lines: Sequence[tuple[str, Points]], **look: bool) -> list[Line]:
+def coloured(lines: Sequence[tuple[str, Points]], **look: Any) -> list[Line]:
     """Lines in the colours of the page; those after the last colour are pale."""
     return [
         Line(name, points, COLOURS[number] if number < len(COLOURS) else PALE, **look)

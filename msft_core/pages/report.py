@@ -231,9 +231,9 @@ def _epochs(history: Sequence[EpochRecord]) -> dict[str, Any]:
     def row(record: EpochRecord) -> list[str]:
         return [
             str(record.epoch),
-            f"{record.train.get('loss', math.nan):.4f}",
-            *(f"{record.val[name]:.4f}" if name in record.val else "–" for name in metrics),
-            *(f"{record.extra[name]:.4g}" if name in record.extra else "–" for name in extra),
+            _figure(record.train, "loss"),
+            *(_figure(record.val, name) for name in metrics),
+            *(_figure(record.extra, name) for name in extra),
             f"{record.learning_rate:.3g}",
             f"{record.seconds:.2f}",
             f"{record.step_ms:.1f}",
@@ -242,6 +242,11 @@ def _epochs(history: Sequence[EpochRecord]) -> dict[str, Any]:
     heads = ["epoch", "training loss", *(f"validation {name}" for name in metrics), *extra]
     heads += ["learning rate", "seconds", "ms per step"]
     return {"columns": heads, "rows": [row(record) for record in history]}
+
+
+def _figure(values: Mapping[str, float], name: str) -> str:
+    value = values.get(name, math.nan)
+    return f"{value:.5g}" if math.isfinite(value) else "–"
 
 
 def _telling(run: Run, predictions: Predictions) -> dict[str, Any]:
@@ -286,7 +291,7 @@ def _telling(run: Run, predictions: Predictions) -> dict[str, Any]:
     }
     if pixels is None and wrong:
         parts["listed"] = {
-            "columns": ("file", "predicted", "probability", "truly"),
+            "columns": ("file", "predicted", "probability", "true"),
             "rows": [
                 (s["id"], s["predicted"], s["probability"], s["truth"]) for s in shown[:mistakes]
             ],
@@ -376,8 +381,9 @@ def _data(run: Run, facts: Facts) -> dict[str, Any]:
         lines.append("No file was skipped.")
     if "twins" in data:
         lines.append(
-            f"{counted(len(twins), 'validation image')} are also training images, so the accuracy "
-            "looks better than it is."
+            f"{counted(len(twins), 'validation image')} "
+            f"{'is also a training image' if len(twins) == 1 else 'are also training images'}, "
+            "so the accuracy looks better than it is."
             if twins
             else "No image is in both splits."
         )

@@ -22,7 +22,7 @@ def data_uri(pixels: Array) -> str:
     image = Image.fromarray(pixels)
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
     file = io.BytesIO()
-    image.save(file, "WEBP", quality=_QUALITY, method=2)
+    image.save(file, "WEBP", quality=_QUALITY, method=0)  # the quickest
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
+from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from msft_core.errors import suggest
@@ -188,7 +189,27 @@ def _problem_of_parameters(backbone: Backbone) -> str:
                     what = "has the name of another parameter"
                 return f"parameter {parameter.name!r} of {where} {what}"
             owned[parameter.name] = parameter
-    return "" if list(backbone.head.get_parameters()) else "the head has no parameters"
+    if not list(backbone.head.get_parameters()):
+        return "the head has no parameters"
+    return _problem_of_source_names(backbone.source_names, owned)
+
+
+def _problem_of_source_names(names: object, owned: Mapping[str, Any]) -> str:
+    if not isinstance(names, Mapping):
+        return f"source_names is a {type(names).__name__}, not a mapping of parameter names"
+    for name, there in names.items():
+        if name not in owned:
+            known = suggest(str(name), owned)
+            return f"source_names has {name!r}, but the network has no such parameter.{known}"
+        if not isinstance(there, str) or not there:
+            return f"source_names[{name!r}] = {there!r} must be a name"
+    taken: dict[str, str] = {}
+    for name in owned:
+        there = names.get(name, name)
+        if there in taken:
+            return f"source_names gives {taken[there]!r} and {name!r} the same name, {there!r}"
+        taken[there] = name
+    return ""
 
 
 # select_trainable
@@ -275,6 +296,25 @@ def _problem_of_metrics(metrics: object, _arguments: Mapping[str, Any]) -> str:
     return ""
 
 
+# export_model
+
+
+def _problem_of_export(written: object, arguments: Mapping[str, Any]) -> str:
+    path: Path = arguments["path"]
+    if not isinstance(written, Path):
+        return f"returned {type(written).__name__}, not the path of the file that it wrote"
+    if written != path:
+        return f"returned {written}, but the file to write is {path}"
+    if not path.is_file():
+        return f"returned {path}, but wrote no such file"
+    if not path.stat().st_size:
+        return f"wrote an empty file, {path}"
+    others = sorted(other.name for other in path.parent.iterdir() if other != path)
+    if others:
+        return f"wrote {', '.join(others)} beside {path.name}: an export is one file"
+    return ""
+
+
 _CHECKS: dict[str, Callable[[Any, Mapping[str, Any]], str]] = {
     "list_components": _problem_of_components,
     "build_dataset": _problem_of_splits,
@@ -282,6 +322,7 @@ _CHECKS: dict[str, Callable[[Any, Mapping[str, Any]], str]] = {
     "select_trainable": _problem_of_trainable,
     "build_feature_extractor": _problem_of_extractor,
     "compute_metrics": _problem_of_metrics,
+    "export_model": _problem_of_export,
 }
 
 # Fields

@@ -20,7 +20,7 @@ from msft_core.errors import UsageError, suggest
 from msft_core.plugins import compat
 from msft_core.plugins.registry import Plugins
 
-KINDS = ("dataset", "backbone", "strategy", "callback", "metric")
+KINDS = ("dataset", "backbone", "strategy", "callback", "metric", "exporter")
 
 _TEMPLATES = Path(__file__).parent / "templates"
 # With a leading dot, git and packaging tools would use these files for msft's own repository.

@@ -33,6 +33,7 @@ from msft_core.types import (
 )
 
 if TYPE_CHECKING:
+    from msft_core.data.checking import Findings
     from msft_core.runs.classifier import Classifier
     from msft_core.system.device import Runtime
     from msft_core.weights import Checkpoint
@@ -168,15 +169,23 @@ class FinishedRun:
         """See ``Run``."""
         return self.classifier.backbone
 
-    @cached_property
+    @property
     def splits(self) -> DatasetSplits:
         """The images of the run's dataset, without those that cannot be decoded.
+
+        Raises: as ``checked``.
+        """
+        return self.checked.splits
+
+    @cached_property
+    def checked(self) -> Findings:
+        """The images of the run's dataset, and those that are left out.
 
         Raises:
             UsageError: this is a checkpoint alone, or the dataset's plugin is not installed.
             DataError: the images are gone, or the classes are others now.
         """
-        return opening.build_splits(self.config, self.info, self.plugins, self.reporter)
+        return opening.check_images(self.config, self.info, self.plugins, self.reporter)
 
     # What was learned
 

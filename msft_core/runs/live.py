@@ -15,7 +15,7 @@ from msft_core.data import views
 from msft_core.data.pipeline import Use
 from msft_core.errors import MsftError, TrainingError, first_line
 from msft_core.features.feed import Feed
-from msft_core.features.keys import parameters_digest
+from msft_core.features.keys import parameters_digests
 from msft_core.plugins.registry import Plugins
 from msft_core.runs import predictions_file, shown
 from msft_core.runs.checkpoints import (
@@ -206,7 +206,7 @@ class LiveRun:
             raise ValueError(f"set_best: there is no file {path}")
         self.state.best = Best(Path(path), epoch, float(value), metric)
         self._of_best = _Evaluated(
-            parameters_digest(self.trainer.network),
+            parameters_digests(self.trainer.network)[-1],
             dict(self._predicted),
             dict(self._evaluated),
             dict(self._shown_in),
@@ -251,6 +251,13 @@ class LiveRun:
                     return
                 interrupted = True
 
+    @property
+    def engine(self) -> str:
+        """What computed the run, in words."""
+        frozen = ", then ".join(filter(None, self._engines))
+        here = f"MindSpore on {self._environment['device']}"
+        return f"{here}, frozen stages by {frozen}" if frozen else here
+
     def write_environment(self, ending: Mapping[str, Any]) -> None:
         """Write ``environment.json`` anew: with all engines, and how the run ended."""
         if self.feed.engine not in self._engines:
@@ -289,11 +296,12 @@ class LiveRun:
                 raise MsftError(
                     f"the best checkpoint {best.path} cannot be read: {first_line(error)}"
                 ) from error
-            self.feed.refresh()
+            digests = parameters_digests(self.trainer.network)
+            self.feed.refresh(digests)
             self.forget()
             of_best = self._of_best
             # Not where the file holds other weights than the network had: an average of them, say.
-            if of_best and of_best.weights == parameters_digest(self.trainer.network):
+            if of_best and of_best.weights == digests[-1]:
                 self._predicted, self._evaluated = of_best.predicted, of_best.evaluated
                 self._shown_in = of_best.shown_in
 

@@ -22,13 +22,13 @@ from msft_core.types import (
     SWITCHED_KINDS,
     Backbone,
     Context,
-    DatasetSplits,
     EpochRecord,
     Kind,
     Reporter,
 )
 
 if TYPE_CHECKING:
+    from msft_core.data.checking import Findings
     from msft_core.features.prefix import AskExtractor
     from msft_core.runs.classifier import Classifier
     from msft_core.system.device import Runtime
@@ -268,9 +268,9 @@ def _extractor(info: CheckpointInfo, plugins: Plugins, context: Context) -> AskE
     return ask
 
 
-def build_splits(
+def check_images(
     config: RunConfig, info: CheckpointInfo, plugins: Plugins, reporter: Reporter
-) -> DatasetSplits:
+) -> Findings:
     """The images of the run's dataset, checked as a run checks them.
 
     Raises:
@@ -295,14 +295,13 @@ def build_splits(
                 f"the dataset {name} has the classes {', '.join(splits.classes)} now, but the "
                 f"classifier knows {', '.join(info.classes)}."
             )
-        found = check_splits(
+        return check_splits(
             splits,
             plugin=owner,
             workers=cpu_count(),
             reporter=reporter,
             memory=cache_dir() / "checked",
         )
-    return found.splits
 
 
 def require(plugins: Plugins, kind: Kind, name: str, info: CheckpointInfo, where: Path) -> None:

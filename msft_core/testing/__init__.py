@@ -3,9 +3,9 @@
 Fixtures: ``msft_run`` trains a tiny network on a tiny dataset, with additional plugins;
 ``msft_recorder`` holds every hook call of these runs; ``msft_reporter`` holds their messages;
 ``msft_context`` is a ``Context`` for direct hook calls; ``msft_cli`` runs the command line.
-Functions: ``assert_dataset``, ``assert_backbone``, ``assert_strategy``, ``assert_callback`` and
-``assert_metric`` check that a component keeps the contract. ``assert_same_logits`` compares a
-backbone with the network that it was ported from.
+Functions: ``assert_dataset``, ``assert_backbone``, ``assert_strategy``, ``assert_callback``,
+``assert_metric`` and ``assert_exporter`` check that a component keeps the contract.
+``assert_same_logits`` compares a backbone with the network that it was ported from.
 
 Nothing remains after a test: a plugin belongs to the run that receives it, the cache folder and the
 run folders are temporary, and the environment is restored.
@@ -27,6 +27,7 @@ import pytest
 from msft_core.errors import MsftError
 from msft_core.testing.callbacks import assert_callback
 from msft_core.testing.contract import assert_backbone, assert_dataset, assert_strategy
+from msft_core.testing.exporters import assert_exporter
 from msft_core.testing.given import split_plugins
 from msft_core.testing.metrics import assert_metric
 from msft_core.testing.ports import assert_same_logits
@@ -44,6 +45,7 @@ __all__ = [
     "assert_backbone",
     "assert_callback",
     "assert_dataset",
+    "assert_exporter",
     "assert_metric",
     "assert_same_logits",
     "assert_strategy",

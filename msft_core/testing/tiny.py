@@ -98,7 +98,7 @@ def build_backbone(name: str, num_classes: int, settings: TinyBackboneSettings) 
         return None
     from mindspore import nn
 
-    from msft_core.stages import Dropout, prefix_names
+    from msft_core.stages import Dropout, Pool, prefix_names
 
     width = settings.width
 
@@ -106,13 +106,12 @@ def build_backbone(name: str, num_classes: int, settings: TinyBackboneSettings) 
         convolution = nn.Conv2d(channels, out, 3, stride=2)
         return nn.SequentialCell([convolution, nn.BatchNorm2d(out), nn.ReLU(), *more])
 
-    pool = nn.SequentialCell([nn.AdaptiveAvgPool2d(1), nn.Flatten()])
     return Backbone(
         name="tiny",
         stages=(
             Stage("first", prefix_names(block(3, width, Dropout(p=0.5)), "first")),
             Stage("second", prefix_names(block(width, 2 * width), "second")),
-            Stage("pool", pool),
+            Stage("pool", Pool()),
         ),
         head=prefix_names(nn.Dense(2 * width, num_classes), "head"),
         preprocessing=Preprocessing(settings.image_size, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),

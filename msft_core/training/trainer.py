@@ -179,7 +179,11 @@ class Trainer:
         self._checked(logits, len(batch.labels))
 
     def train_epoch(
-        self, pipeline: Pipeline, epoch: int, between_steps: Callable[[], None]
+        self,
+        pipeline: Pipeline,
+        epoch: int,
+        between_steps: Callable[[], None],
+        show: Callable[[float, int], None] = lambda loss, images: None,
     ) -> EpochResult:
         """One pass over the training images.
 
@@ -187,6 +191,8 @@ class Trainer:
             pipeline: the batches.
             epoch: from 1.
             between_steps: called after each step. If it raises, the epoch ends.
+            show: called with the loss and the number of images of each step, before that. A device
+                that gets all batches of an epoch at once calls neither.
 
         Raises:
             TrainingError: the loss is not finite.
@@ -211,6 +217,7 @@ class Trainer:
             _require_finite(loss, f"at step {steps} of epoch {epoch}")
             total += loss * len(batch.labels)
             count += len(batch.labels)
+            show(loss, len(batch.labels))
             between_steps()
         self.state.epoch = epoch
         return EpochResult(total / count, steps, self._rate_after(epoch, steps))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import sys
 import tempfile
 from pathlib import Path
@@ -12,7 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from msft_core import Component, Context, FeatureExtractor, Settings, UsageError, hookimpl
+from msft_core import (
+    Component,
+    Context,
+    ExportError,
+    FeatureExtractor,
+    Settings,
+    UsageError,
+    hookimpl,
+)
 
 if TYPE_CHECKING:
     from mindspore import nn
@@ -137,26 +144,13 @@ def _heed_onednn_cap(settings: OpenVinoSettings, context: Context) -> None:
 
 
 def _export(prefix: nn.Cell, example: NDArray[Any], path: Path, *, asked: bool) -> None:
-    import mindspore as ms
+    from msft_core.onnx import write_onnx
 
-    prefix.set_train(False)
     try:
-        ms.onnx.export(prefix, ms.Tensor(example), file_name=str(path))
-    # MindSpore's graph compiler may raise any exception for a network's code.
-    except Exception as error:
+        write_onnx(prefix, example.shape, path)
+    except ExportError as error:
         advice = f" Choose another extractor than {NAME}, or none." if asked else ""
         raise UsageError(
-            f"extractor {NAME}: {_refusal(error)}, so this backbone's frozen stages cannot run in "
+            f"extractor {NAME}: {error}, so this backbone's frozen stages cannot run in "
             f"OpenVINO.{advice}"
         ) from error
-
-
-def _refusal(error: Exception) -> str:
-    """The operator that MindSpore could not export, as a clause."""
-    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    # "Exporting HSwish operator is not yet supported.", "currently the ResizeBilinearV2 operator in
-    # your model is not support for exporting onnx."
-    found = re.search(r"(?:Exporting|currently the) (\w+) operator", first)
-    if found:
-        return f"MindSpore cannot export the operator {found[1]} to ONNX"
-    return f"MindSpore cannot export the stages to ONNX ({first.rstrip('.')})"

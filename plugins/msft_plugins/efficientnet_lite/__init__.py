@@ -83,6 +83,7 @@ def build_backbone(
             interpolation="bicubic",
         ),
         weights=settings.weights,
+        source_names=network.source_names(stages, head),
     )
 
 

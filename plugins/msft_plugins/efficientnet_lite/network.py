@@ -190,6 +190,24 @@ def parameter_name(key: str) -> str:
     return f"{owner}.{layer}.{last}" if owner else f"{layer}.{last}"
 
 
+def source_names(stages: tuple[Stage, ...], head: Head) -> dict[str, str]:
+    """For each parameter, the name that it has in the published PyTorch checkpoint."""
+    cells = [*(stage.cell for stage in stages), head]
+    names = [parameter.name for cell in cells for parameter in cell.get_parameters()]
+    return {name: source_name(name) for name in names}
+
+
+def source_name(name: str) -> str:
+    """The published PyTorch checkpoint's name for a parameter of this network."""
+    owner, _, last = name.rpartition(".")
+    block, _, layer = owner.rpartition(".")
+    if layer.startswith("norm"):
+        last = _SOURCE_NORM[last]
+    if block in _SOURCE_BLOCKS:
+        return f"_blocks.{_SOURCE_BLOCKS[block]}.{_SOURCE_LAYERS[layer]}.{last}"
+    return f"{_SOURCE_OUTER[block, layer]}.{last}"
+
+
 _BLOCK_NAMES = {
     str(number): name
     for number, name in enumerate(
@@ -219,3 +237,9 @@ _NORM = {
     "running_mean": "moving_mean",
     "running_var": "moving_variance",
 }
+
+_SOURCE_BLOCKS = {ours: theirs for theirs, ours in _BLOCK_NAMES.items()}
+_SOURCE_LAYERS = {ours: theirs for theirs, ours in _BLOCK_LAYERS.items()}
+_SOURCE_OUTER = {ours: theirs for theirs, ours in _OUTER_LAYERS.items()}
+_SOURCE_NORM = {ours: theirs for theirs, ours in _NORM.items()}
+"""The same, from this network's names to the checkpoint's."""

@@ -109,6 +109,7 @@ def build_backbone(
         ),
         dialect=dialect.name,
         weights=settings.weights,
+        source_names=network.source_names(stages, head, dialect),
     )
 
 

@@ -33,6 +33,7 @@ class Dialect:
         same_pool: the same for the max-pool.
         renames: patterns and replacements that turn the file's names into this network's names,
             which are mindcv's.
+        restores: patterns and replacements that turn this network's names into the file's names.
         marks: patterns of names that only this dialect has.
     """
 
@@ -43,12 +44,21 @@ class Dialect:
     same_pool: bool
     marks: tuple[str, ...]
     renames: Mapping[str, str] = field(default_factory=dict)
+    restores: Mapping[str, str] = field(default_factory=dict)
 
     def parameter_name(self, key: str) -> str:
         """This network's name for the file's name ``key``. An unknown name is unchanged."""
-        for pattern, replacement in self.renames.items():
-            key = re.sub(pattern, replacement, key)
-        return key
+        return _replaced(key, self.renames)
+
+    def source_name(self, name: str) -> str:
+        """The file's name for this network's name ``name``."""
+        return _replaced(name, self.restores)
+
+
+def _replaced(name: str, replacements: Mapping[str, str]) -> str:
+    for pattern, replacement in replacements.items():
+        name = re.sub(pattern, replacement, name)
+    return name
 
 
 _TORCH_NORM = r"((?:^|\.)bn\d|\.down_sample\.1)"
@@ -67,6 +77,10 @@ DIALECTS: dict[str, Dialect] = {
                 r"\.down_sample_layer\.": ".down_sample.",
                 r"^end_point\.": "classifier.",
             },
+            restores={
+                r"\.down_sample\.": ".down_sample_layer.",
+                r"^classifier\.": "end_point.",
+            },
         ),
         Dialect(
             "torchvision",
@@ -83,6 +97,14 @@ DIALECTS: dict[str, Dialect] = {
                 r"\.running_mean$": ".moving_mean",
                 r"\.running_var$": ".moving_variance",
             },
+            restores={
+                r"\.down_sample\.": ".downsample.",
+                r"^classifier\.": "fc.",
+                r"\.gamma$": ".weight",
+                r"\.beta$": ".bias",
+                r"\.moving_mean$": ".running_mean",
+                r"\.moving_variance$": ".running_var",
+            },
         ),
         Dialect(
             "tutorial",
@@ -95,6 +117,11 @@ DIALECTS: dict[str, Dialect] = {
                 r"^norm\.": "bn1.",
                 r"\.norm(\d)\.": r".bn\1.",
                 r"^fc\.": "classifier.",
+            },
+            restores={
+                r"^bn1\.": "norm.",
+                r"\.bn(\d)\.": r".norm\1.",
+                r"^classifier\.": "fc.",
             },
         ),
         Dialect(

@@ -138,6 +138,13 @@ def dialect_of(checkpoint: Checkpoint) -> Dialect:
     return DIALECTS[dialect]
 
 
+def source_names(stages: tuple[Stage, ...], head: Head, dialect: Dialect) -> dict[str, str]:
+    """For each parameter that has another name in a file of the dialect, that name."""
+    cells = [*(stage.cell for stage in stages), head]
+    names = [parameter.name for cell in cells for parameter in cell.get_parameters()]
+    return {n: dialect.source_name(n) for n in names if dialect.source_name(n) != n}
+
+
 def load(
     checkpoint: Checkpoint,
     stages: tuple[Stage, ...],

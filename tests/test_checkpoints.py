@@ -5,13 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 import msft_core
 from msft_core import Preprocessing, WeightsError
-from msft_core.runs.checkpoints import FORMAT, describe_checkpoint
+from msft_core.runs.checkpoints import (
+    FORMAT,
+    CheckpointInfo,
+    describe_checkpoint,
+    load_parameters,
+    save_checkpoint,
+)
 from msft_core.testing import RecordingReporter, tiny
 from msft_core.weights import Checkpoint, read_checkpoint
 
@@ -82,3 +90,69 @@ def test_what_is_no_checkpoint_of_msft_is_one_clear_line(
     with pytest.raises(WeightsError, match=message) as caught:
         describe_checkpoint(checkpoint, RecordingReporter())
     assert "\n" not in str(caught.value)
+
+
+def parameters() -> dict[str, Any]:
+    """Parameters of every kind that a network may have."""
+    import mindspore as ms
+
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(3, 400)).astype(np.float32)
+    tensors = {
+        "conv.weight": ms.Tensor(values),
+        "重み": ms.Tensor(values[:, :2]),
+        "half": ms.Tensor(values.astype(np.float16)),
+        "brain": ms.Tensor(values).astype(ms.bfloat16),
+        "double": ms.Tensor(values.astype(np.float64)),
+        "count": ms.Tensor(7, ms.int64),
+        "mask": ms.Tensor(values > 0),
+        "one": ms.Tensor(np.array([4], np.int32)),
+        "nan": ms.Tensor(np.array([np.nan, -0.0, np.inf], np.float32)),
+    }
+    return {name: ms.Parameter(tensor, name=name) for name, tensor in tensors.items()}
+
+
+def state_of(parameters: dict[str, Any]) -> Any:
+    """As much of a train state as a checkpoint needs."""
+    return SimpleNamespace(parameters=parameters)
+
+
+@pytest.mark.parametrize("slice_kb", [512 * 1024, 1])
+def test_a_checkpoint_has_the_bytes_that_mindspore_would_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slice_kb: int
+) -> None:
+    import mindspore as ms
+
+    monkeypatch.setattr("mindspore.train.serialization.SLICE_SIZE", slice_kb)
+    monkeypatch.setattr("msft_core.weights.formats.ckpt._SLICE", slice_kb * 1024)
+    made = parameters()
+    info = CheckpointInfo("tiny", "", "freeze", ("狗", "狼" * 200), PREPROCESSING)
+    path = save_checkpoint(tmp_path / "ours.ckpt", state_of(made), info)
+    values = [{"name": name, "data": value} for name, value in sorted(made.items())]
+    ms.save_checkpoint(values, str(tmp_path / "theirs.ckpt"), append_dict=info.to_metadata())
+    assert path.read_bytes() == (tmp_path / "theirs.ckpt").read_bytes()
+
+
+def test_loading_gives_back_every_bit_and_leaves_alone_what_has_its_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mindspore as ms
+
+    made = parameters()
+    info = CheckpointInfo("tiny", "", "freeze", ("狗", "狼"), PREPROCESSING)
+    path = save_checkpoint(tmp_path / "best.ckpt", state_of(made), info)
+    before = {name: (value.dtype, value.asnumpy().tobytes()) for name, value in made.items()}
+    for name in ("conv.weight", "half", "brain", "count", "mask", "nan"):
+        made[name].set_data(ms.ops.zeros_like(made[name]))
+    set_names = []
+    plain = ms.Parameter.set_data
+
+    def noting(self: Any, *arguments: Any, **named: Any) -> Any:
+        set_names.append(self.name)
+        return plain(self, *arguments, **named)
+
+    monkeypatch.setattr(ms.Parameter, "set_data", noting)
+    load_parameters(path, state_of(made))
+    after = {name: (value.dtype, value.asnumpy().tobytes()) for name, value in made.items()}
+    assert after == before
+    assert set(set_names) == {"conv.weight", "half", "brain", "count", "mask", "nan"}

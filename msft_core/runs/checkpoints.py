@@ -12,7 +12,8 @@ from msft_core.errors import MsftError, WeightsError
 from msft_core.files import json_text, write_atomically
 from msft_core.training.state import TrainState
 from msft_core.types import Preprocessing, Reporter
-from msft_core.weights import Checkpoint
+from msft_core.weights import Checkpoint, read_checkpoint
+from msft_core.weights.formats import ckpt
 
 FORMAT = 2
 """Format number of the metadata. Format 1 (msft 0.1 to 0.3.0) lacks the backbone's settings."""
@@ -102,14 +103,13 @@ def save_checkpoint(path: Path, state: TrainState, info: CheckpointInfo) -> Path
     Raises:
         MsftError: the folder cannot be written, or the disk is full. What was there stays.
     """
-    import mindspore as ms
-
-    values = [{"name": n, "data": p} for n, p in sorted(state.parameters.items())]
+    tensors = (
+        ckpt.Saved(name, str(parameter.dtype), parameter.asnumpy())
+        for name, parameter in sorted(state.parameters.items())
+    )
     metadata = info.to_metadata()
     try:
-        return write_atomically(
-            path, lambda beside: ms.save_checkpoint(values, str(beside), append_dict=metadata)
-        )
+        return write_atomically(path, lambda beside: ckpt.write(beside, tensors, metadata))
     except OSError as error:
         there = "the file of before is intact" if path.exists() else "there is no such file yet"
         raise MsftError(
@@ -119,9 +119,16 @@ def save_checkpoint(path: Path, state: TrainState, info: CheckpointInfo) -> Path
 
 
 def load_parameters(path: Path, state: TrainState) -> None:
-    """Load the parameters from a checkpoint that ``save_checkpoint`` wrote for this network."""
-    import mindspore as ms
+    """Load the parameters from a checkpoint that ``save_checkpoint`` wrote for this network.
 
-    saved = ms.load_checkpoint(str(path))
+    A parameter that has the file's value is left as it is. In a frozen network nearly all have, and
+    to set a parameter takes longer than to compare it.
+    """
+    from mindspore import Tensor
+
+    saved = read_checkpoint(path).arrays
     for name, parameter in state.parameters.items():
-        parameter.set_data(saved[name].value())
+        array, current = saved[name], parameter.asnumpy()
+        if array.dtype != current.dtype or array.tobytes() != current.tobytes():
+            # A copy: the parameter must not share memory with the array.
+            parameter.set_data(Tensor(array.copy(), parameter.dtype))

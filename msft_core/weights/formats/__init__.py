@@ -1,4 +1,4 @@
-"""Readers of weights files, one module for each format."""
+"""Formats of weights files, one module for each. All are read; ``.ckpt`` is also written."""
 
 from __future__ import annotations
 

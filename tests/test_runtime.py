@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
 
 from msft_core import DeviceError
 from msft_core.config import RuntimeSettings
-from msft_core.system import device, onednn
+from msft_core.system import collector, device, onednn
 from msft_core.testing import RecordingReporter
 from msft_core.training.compilation import in_graph_mode
 
@@ -111,3 +112,40 @@ def test_graphs_as_deep_as_the_optimizer_of_a_large_network_compile() -> None:
             return self.nested(x, 1200)
 
     assert in_graph_mode(Deep(), Tensor([1.0])).asnumpy() == [1.0]
+
+
+def test_the_collector_rests_during_an_import_and_is_on_afterwards() -> None:
+    frozen = gc.get_freeze_count()
+
+    def fails() -> None:
+        with collector.imports_only():
+            assert not gc.isenabled()
+            raise ImportError
+
+    with pytest.raises(ImportError):
+        fails()
+    assert gc.isenabled()
+    # This process is not msft's own: what is garbage one day is collected.
+    assert gc.get_freeze_count() == frozen
+
+
+def test_a_collector_that_the_user_has_switched_off_stays_off() -> None:
+    gc.disable()
+    try:
+        with collector.imports_only():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_the_command_leaves_imported_modules_out_of_later_collections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(collector, "process_is_ours", True)
+    try:
+        with collector.imports_only():
+            pass
+        assert gc.get_freeze_count() > 1000
+    finally:
+        gc.unfreeze()

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from msft_core.cli import completion, help
+from msft_core.cli import completion, errors, help
 from msft_core.cli.errors import reported
 from msft_core.cli.options import PLUGINS, Blocked, Modules
 
@@ -185,6 +185,7 @@ def command(
         from msft_core import config as configuration
         from msft_core.engine import run as engine
         from msft_core.plugins.trace import Tracer, is_asked_for
+        from msft_core.system import collector
         from msft_core.system.console import console_reporter
 
         flags = {
@@ -203,6 +204,7 @@ def command(
             *(configuration.parse_assignment(text) for text in assignments or []),
         )
         observers = [Tracer()] if trace and not is_asked_for() else []
+        collector.process_is_ours = errors.ends_process
         engine.run(
             raw,
             out=out,

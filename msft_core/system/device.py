@@ -15,7 +15,7 @@ from typing import Any
 
 from msft_core.config import RuntimeSettings
 from msft_core.errors import DeviceError
-from msft_core.system import onednn
+from msft_core.system import collector, onednn
 from msft_core.types import Reporter
 
 
@@ -104,7 +104,7 @@ def _detect_device() -> str:
 
 
 def _select(device: str) -> None:
-    with warnings.catch_warnings():
+    with collector.imports_only(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import mindspore as ms
     target = {"cpu": "CPU", "gpu": "GPU", "ascend": "Ascend"}[device]

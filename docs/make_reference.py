@@ -117,6 +117,8 @@ def core() -> Iterator[str]:
         "config/run_config",
         "engine/run",
         "engine/load",
+        "engine/run_each",
+        "engine/compare",
         "runs/classifier",
         "errors",
         "settings",

@@ -314,6 +314,18 @@ def test_a_run_that_is_not_whole_is_compared_as_far_as_it_goes(
     assert len(found.pairs) == (run.get("right", 1) is not None)
 
 
+def test_an_epoch_that_an_interrupt_kept_from_metrics_counts(tmp_path: Path) -> None:
+    """Its best.ckpt was written before the line of the epoch was."""
+    runs = [
+        write_run(tmp_path / "a"),
+        write_run(tmp_path / "b", epochs=2, asked=3, status="interrupted"),
+    ]
+    lines = (runs[1] / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (runs[1] / "metrics.jsonl").write_text(lines[0])
+    found = msft_core.compare(runs)
+    assert "b was interrupted after 2 of 3 epochs." in found.notes
+
+
 def test_runs_without_predictions_have_no_accuracies(tmp_path: Path) -> None:
     found = msft_core.compare([write_run(tmp_path / name, None) for name in "ab"])
     assert found.outcome == "No run has predictions, so there are no accuracies to compare."

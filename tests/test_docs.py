@@ -87,6 +87,7 @@ def place(tmp_path: Path) -> Path:
     """A working directory as the documentation supposes it."""
     write_classes(tmp_path / "photos/train", {"cats": 8, "dogs": 8})
     write_classes(tmp_path / "photos/val", {"cats": 3, "dogs": 3}, size=(40, 30))
+    write_classes(tmp_path / "photos/test", {"cats": 2, "dogs": 2}, size=(36, 30))
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     return tmp_path
 

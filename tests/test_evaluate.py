@@ -127,6 +127,17 @@ def test_the_runs_own_val_has_the_probabilities_of_predictions_csv_to_the_bit(
     assert np.array_equal(found.labels, of_run.labels)
 
 
+def test_a_single_image_goes_through_a_padded_batch_as_in_the_run(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from msft_core.runs.classifier import Classifier
+
+    # The quick way for one image gives other last digits, though not with this small network.
+    monkeypatch.delattr(Classifier, "_alone")
+    folder = write_folder(tmp_path / "bare", {"blue": 1}, start=500)
+    assert len(evaluate(finished, data_dir=folder).measures.predictions.ids) == 1
+
+
 def test_the_accuracy_is_the_runs(finished: Path) -> None:
     found = evaluate(finished)
     line = json.loads((finished / "metrics.jsonl").read_text())
@@ -507,8 +518,6 @@ def test_json_is_all_that_standard_output_holds_and_csv_is_like_predictions_csv(
     [
         (["--csv", "nowhere/x.csv"], "there is no folder nowhere"),
         (["--set", "training.epochs=3"], "only settings of the dataset"),
-        (["--set", "dataset.name=tiny"], "only settings of the dataset"),
-        (["--split", "tset"], "no split 'tset'"),
         (["--data-dir", "nowhere"], "there is no folder nowhere"),
     ],
 )

@@ -424,11 +424,7 @@ def test_showing_a_command_imports_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_the_templates_are_beside_their_code() -> None:
-    assert {path.name for path in PAGES.iterdir() if path.suffix in (".j2", ".css")} == {
-        "base.html.j2",
-        "page.css",
-        "parts.html.j2",
-        "report.html.j2",
-    }
-    assert msft_plugins.report.ReportSettings().enabled
+def test_the_plugin_is_a_callback_that_is_on_by_default() -> None:
+    (component,) = msft_plugins.report.list_components()
+    assert (component.kind, component.name) == ("callback", "report")
+    assert component.settings().enabled

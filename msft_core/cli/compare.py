@@ -133,7 +133,7 @@ def _runs(comparison: Comparison) -> Table:
             f"{score.right}/{score.pictures}" if score else "-",
             percent(score.accuracy) if score else "-",
             percents(score.interval) if score else "-",
-            f"{best.epoch}/{len(run.history)}" if best else "-",
+            f"{best.epoch}/{run.trained}" if best else "-",
             duration(run.seconds) if run.history else "-",
             duration(median) if median is not None else "-",
         )

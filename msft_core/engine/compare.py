@@ -215,7 +215,7 @@ def _notes(
 
 
 def _notes_of(record: RunRecord) -> list[str]:
-    of_all = f"{len(record.history)} of {record.epochs} epochs"
+    of_all = f"{record.trained} of {record.epochs} epochs"
     reason = str(record.environment.get("reason", "")).rstrip(".")
     ended = {
         "": f"has {of_all}: it is still running, was killed, or an msft before 0.4 trained it",

@@ -9,9 +9,7 @@ Importing this module imports matplotlib.
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from msft_core.pages.svg import inline
 from msft_core.pages.texts import percent, whole_percent
 from msft_core.types import Best, EpochRecord
 
@@ -224,7 +223,7 @@ def line_chart(
             )
         )
         _draw(axes, lines, x, y, mark, diagonal)
-        svg = _svg(figure)
+        svg = inline(figure, _VARIABLES)
     places = sorted({place for line in lines for place, _ in line.points})
     shown = [line for line in lines if line.colour != PALE]
     heads = (x.name or "x", *(line.name for line in shown), *(n for n, _ in _asked(more, places)))
@@ -365,33 +364,6 @@ def _rounded(value: float) -> float:
     return round(value, 2)
 
 
-_STYLE_OF_TEXT = re.compile(r"font-size: [^;\"]*; font-family: [^;\"]*;? ?|font: [^;\"]*;? ?")
-_IDS = re.compile(
-    r' id="(?:figure|axes|patch|line2d|text|xtick|ytick|matplotlib\.axis|LineCollection)_\d+"'
-)
-
-
-def _svg(figure: Figure) -> Markup:
-    """The drawing as an element for a page: colours are variables, fonts are the page's."""
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    file = io.StringIO()
-    figure.savefig(file, format="svg", transparent=True, metadata=nothing)
-    text = file.getvalue()
-    text = text[text.index("<svg") :].strip()
-    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
-    text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL)
-    text = _IDS.sub("", text).replace("xlink:href", "href")
-    box = f"0 0 {_WIDTH} {figure.get_figheight() * 72:.0f}"
-    text = re.sub(r"^<svg[^>]*>", f'<svg viewBox="{box}" aria-hidden="true">', text, count=1)
-    text = _STYLE_OF_TEXT.sub("", text)
-    text = re.sub(r' transform="rotate\(-0 [^"]*"', "", text)
-    for colour, variable in _VARIABLES.items():
-        text = text.replace(colour, variable)
-    text = re.sub(r">\s+<", "><", text)
-    text = re.sub(r"\s*\n\s*", " ", text)
-    return Markup(text)
-
-
 def curves(history: Sequence[EpochRecord], best: Best | None) -> list[Chart]:
     """Loss, metrics between 0 and 1, and each other metric by epoch.
 
@@ -446,10 +418,10 @@ def series(
     return lambda name: [(epoch, values[name]) for epoch, values in kept if name in values]
 
 
-def coloured(lines: Sequence[tuple[str, Points]], **look: bool) -> list[Line]:
+def coloured(lines: Sequence[tuple[str, Points]]) -> list[Line]:
     """Lines in the colours of the page; those after the last colour are pale."""
     return [
-        Line(name, points, COLOURS[number] if number < len(COLOURS) else PALE, **look)
+        Line(name, points, COLOURS[number] if number < len(COLOURS) else PALE)
         for number, (name, points) in enumerate(lines)
     ]
 

@@ -91,7 +91,7 @@ def _best(run: RunRecord) -> str:
     if best is None:
         return "–"
     chosen_by = "" if best.metric == "accuracy" else f", by {best.metric}"
-    return f"{best.epoch} of {len(run.history)}{chosen_by}"
+    return f"{best.epoch} of {run.trained}{chosen_by}"
 
 
 def _pairs(comparison: Comparison) -> dict[str, Any]:

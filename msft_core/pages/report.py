@@ -291,7 +291,7 @@ def _telling(run: Run, predictions: Predictions) -> dict[str, Any]:
     }
     if pixels is None and wrong:
         parts["listed"] = {
-            "columns": ("file", "predicted", "probability", "truly"),
+            "columns": ("file", "predicted", "probability", "true"),
             "rows": [
                 (s["id"], s["predicted"], s["probability"], s["truth"]) for s in shown[:mistakes]
             ],

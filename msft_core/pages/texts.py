@@ -34,7 +34,7 @@ def whole_percent(share: float) -> str:
 
 def duration(seconds: float) -> str:
     """``0.05 s``, ``12.3 s``, ``4 min 05 s``, ``2 h 03 min``."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.2f}{_NO_BREAK}s" if seconds < 1 else f"{seconds:.1f}{_NO_BREAK}s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

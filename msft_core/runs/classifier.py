@@ -191,7 +191,7 @@ class Classifier:
                 raise DataError(f"image {name} does not decode: {error}.") from error
 
         rows = []
-        for _, values in self.probabilities(range(len(table.ids)), read):
+        for _, values in self.probabilities(range(len(table.ids)), read, quick_alone=False):
             rows.append(values)
             advance(1)
         return Predictions(
@@ -202,7 +202,7 @@ class Classifier:
         )
 
     def probabilities(
-        self, sources: Sequence[T], read: Callable[[T], Array]
+        self, sources: Sequence[T], read: Callable[[T], Array], *, quick_alone: bool = True
     ) -> Iterator[tuple[int, Array]]:
         """Yield (index, probabilities float32 (K,)) for each image, in order.
 
@@ -210,12 +210,14 @@ class Classifier:
             sources: what ``read`` takes, one for each image.
             read: returns the view of an image, uint8 (size, size, 3). It is called in threads. An
                 image for which it raises ``ImageError`` is left out; other errors end the work.
+            quick_alone: compute a single image without a padded batch: sooner, but equal only
+                within 1e-5.
 
         Raises:
             TrainingError: the network gives outputs that are not finite.
         """
         views = self._views(sources, read)
-        for indices, logits in self._logits(views, len(sources)):
+        for indices, logits in self._logits(views, quick_alone and len(sources) == 1):
             wrong = ~np.isfinite(logits).all(axis=1)
             if wrong.any():
                 raise TrainingError(
@@ -266,10 +268,10 @@ class Classifier:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _logits(
-        self, views: Iterator[tuple[int, Array]], count: int
+        self, views: Iterator[tuple[int, Array]], alone: bool
     ) -> Iterator[tuple[list[int], Array]]:
         """Indices and logits, float32 (n, K), batch by batch."""
-        if count == 1:
+        if alone:
             for index, view in views:
                 inputs = normalise(view[None], self.preprocessing)
                 yield [index], self._alone(inputs[0])[None]

@@ -50,6 +50,11 @@ class RunRecord:
         return str(self.environment.get("status", ""))
 
     @property
+    def trained(self) -> int:
+        """Number of epochs that were trained: the last one may lack its line in metrics.jsonl."""
+        return max(len(self.history), self.best.epoch if self.best else 0)
+
+    @property
     def epochs(self) -> int:
         """Number of epochs that the configuration asks for; 0 if it does not say."""
         epochs = _section(self.config, "training").get("epochs", 0)

@@ -55,7 +55,7 @@ class Saved:
 def write(path: Path, tensors: Iterable[Saved], metadata: Mapping[str, str]) -> None:
     """Write the very bytes that ``mindspore.save_checkpoint(append_dict=metadata)`` writes.
 
-    MindSpore copies each tensor three times on its way into the file, which takes twice as long.
+    MindSpore copies each tensor several times on its way into the file, which takes longer.
 
     Raises:
         OSError: the file cannot be written.

@@ -53,7 +53,7 @@ def resolve(raw: Mapping[str, Any], plugins: Plugins, *, lenient: bool = False) 
         values[section] = _validate(model, raw.get(section, {}), section, problems)
     for kind in CHOSEN_KINDS:
         section = raw.get(kind, {})
-        name = section.get("name")
+        name = section.get("name") if isinstance(section, Mapping) else None
         if lenient and name and name not in plugins.components(kind):
             values[kind] = Choice.model_construct(name=name, settings=Settings())
         else:

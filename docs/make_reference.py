@@ -110,35 +110,28 @@ def hooks() -> Iterator[str]:
 def core() -> Iterator[str]:
     """A section for each name that ``msft_core`` exports, by its module."""
     yield "Importing `msft_core` is fast: the module of a name is imported when you first use it."
-    found: dict[str, tuple[Definition, str]] = {}
-    for module in (
-        "plugins/compat",
-        "hookspecs",
-        "config/run_config",
-        "engine/run",
-        "engine/load",
-        "engine/run_each",
-        "engine/compare",
-        "runs/classifier",
-        "errors",
-        "settings",
-        "types",
-    ):
-        found = {**definitions(module), **found}
-    for name in exported():
+    for name, module in exported().items():
+        # "settings" has what "types" gives on.
+        found = {**definitions("settings"), **definitions(_HOMES.get(module, module))}
         yield section(name, *found[name])
 
 
-def exported() -> list[str]:
-    """The names under ``if TYPE_CHECKING`` of ``msft_core``, which are its ``__all__``."""
+_HOMES = {"config": "config/run_config"}
+"""Modules that give on what another one defines."""
+
+
+def exported() -> dict[str, str]:
+    """The names under ``if TYPE_CHECKING`` of ``msft_core``, which are its ``__all__``, each with
+    the file that it is imported from.
+    """
     tree = ast.parse((CORE / "__init__.py").read_text(encoding="utf-8"))
-    return [
-        alias.asname
+    return {
+        alias.asname: str(node.module).removeprefix("msft_core.").replace(".", "/")
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
         if alias.asname
-    ]
+    }
 
 
 def marked_as_hook(node: ast.FunctionDef) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import mindspore as ms
@@ -100,3 +101,34 @@ def test_a_shared_parameter_is_refused() -> None:
             settings=Settings(),
             context=None,
         )
+
+
+SOURCE_NAMES: dict[str, tuple[Any, str]] = {
+    "a list": (["fc.weight"], "source_names is a list, not a mapping"),
+    "unknown": ({"head.wait": "fc.weight"}, "has 'head.wait', but the network has no such"),
+    "a number": ({"head.weight": 3}, "source_names['head.weight'] = 3 must be a name"),
+    "one name twice": (
+        {"head.weight": "fc", "head.bias": "fc"},
+        "gives 'head.weight' and 'head.bias' the same name, 'fc'",
+    ),
+    "a name that another parameter keeps": (
+        {"head.weight": "head.bias"},
+        "gives 'head.weight' and 'head.bias' the same name, 'head.bias'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SOURCE_NAMES)
+def test_source_names_that_are_wrong_are_refused(case: str) -> None:
+    source_names, message = SOURCE_NAMES[case]
+    plugins = load_plugins(objects=[Gives(replace(backbone(), source_names=source_names))])
+    with pytest.raises(PluginError, match="plugin 'Gives', hook build_backbone") as caught:
+        plugins.ask(
+            "build_backbone",
+            "backbone",
+            "resnet50",
+            num_classes=2,
+            settings=Settings(),
+            context=None,
+        )
+    assert message in str(caught.value)

@@ -171,10 +171,11 @@ def test_what_else_has_a_name_is_completed(complete: Complete) -> None:
     assert complete("msft fetch canidae res") == ["resnet50"]
     assert complete("msft run --device ") == ["auto", "cpu", "gpu", "ascend"]
     assert complete("msft plugins new birds --kind ") == [
-        "dataset", "backbone", "strategy", "callback", "metric",
+        "dataset", "backbone", "strategy", "callback", "metric", "exporter",
     ]  # fmt: skip
     assert complete("msft pl") == ["plugins"]
     assert "--batch-size" in complete("msft run --")
+    assert complete("msft export runs --format ") == ["mindir", "onnx", "safetensors"]
 
 
 def test_where_there_are_no_names_the_shell_completes_files(complete: Complete) -> None:

@@ -9,7 +9,6 @@ import mindspore as ms
 from mindspore import nn
 
 from msft_core import ExportError, ExportModel
-from msft_core.errors import first_line
 
 
 def write(model: ExportModel, path: Path) -> Path:
@@ -27,9 +26,8 @@ def write(model: ExportModel, path: Path) -> Path:
     except OSError:
         raise
     except Exception as error:  # MindSpore's compiler may raise any exception
-        raise ExportError(
-            f"MindSpore cannot export this network to MINDIR ({first_line(error)})."
-        ) from error
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ExportError(f"MindSpore cannot export this network to MINDIR ({first}).") from error
     if not path.exists():
         raise ExportError("this network has over 1 GB of values, which MINDIR puts into two files.")
     network = nn.GraphCell(ms.load(str(path)))

@@ -70,7 +70,9 @@ def test_a_run_leaves_everything_the_design_promises(tmp_path: Path) -> None:
         "skipped.jsonl",
         "log.txt",
         "train_batch.png",
+        "predictions.csv",
         "predictions.png",
+        "report.html",
         "curves.png",
         "confusion_matrix.png",
     }

@@ -51,6 +51,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 TINY = ("--plugin", "msft_core.testing.tiny", "--dataset", "tiny", "--backbone", "tiny")
-TINY += ("--batch-size", "8")
+TINY += ("--batch-size", "8", "--without", "report")
 """Arguments of a run that trains in a blink: of its 16 images no batch is left over, for which the
 step would be compiled a second time. tests/test_run.py trains with one that is."""

@@ -56,7 +56,7 @@ def test_a_run_writes_the_format_and_the_backbones_settings(tmp_path: Path) -> N
     reporter = RecordingReporter()
     for name in ("best.ckpt", "last.ckpt"):
         info = describe_checkpoint(read_checkpoint(report.folder / name), reporter)
-        assert info.format == FORMAT == 2
+        assert info.format == FORMAT == 3
         assert info.settings["width"] == 5
         assert (info.backbone, info.strategy, info.classes) == ("tiny", "freeze", tiny.CLASSES)
         assert info.preprocessing == Preprocessing(16, (0.5,) * 3, (0.5,) * 3)

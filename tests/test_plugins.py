@@ -60,13 +60,14 @@ def test_an_installed_plugin_is_listed_with_version_origin_hooks_and_components(
 def test_the_built_in_plugins_are_all_well() -> None:
     plugins = load_plugins()
     assert [p for p in plugins.infos if p.status != "ok"] == []
-    assert len(plugins.infos) == 10
+    assert len(plugins.infos) == 12
     assert set(plugins.components("dataset")) == {"folder", "canidae", "sample"}
     assert set(plugins.components("backbone")) == {"resnet50", "efficientnet_lite0"}
     assert set(plugins.components("strategy")) == {"finetune", "freeze", "partial", "gradual"}
-    assert set(plugins.components("callback")) == {"best_checkpoint", "figures"}
+    assert set(plugins.components("callback")) == {"best_checkpoint", "figures", "report"}
     assert set(plugins.components("metric")) == {"accuracy"}
     assert set(plugins.components("extractor")) == {"openvino"}
+    assert set(plugins.components("exporter")) == {"mindir", "onnx", "safetensors"}
 
 
 def test_a_blocked_plugin_is_never_imported(install: Install) -> None:
@@ -307,7 +308,7 @@ def test_an_owner_without_an_answer_is_named() -> None:
 def test_every_hook_is_documented_in_one_order() -> None:
     from msft_core import hookspecs
 
-    assert len(hookspecs.HOOK_NAMES) == 9
+    assert len(hookspecs.HOOK_NAMES) == 10
     for name in hookspecs.HOOK_NAMES:
         text = getattr(hookspecs, name).__doc__
         positions = [text.index(word) for word in ("Called:", "Raises:", "Since:")]

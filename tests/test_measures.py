@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn
 
 from msft_core import DataError, Predictions
+from msft_core.runs.figures import loss_of
 from msft_core.runs.intervals import estimates, interval, intervals, resampled
 from msft_core.runs.measures import FIGURES, measure
 
@@ -91,6 +92,11 @@ def test_every_figure_is_scikit_learns(one: Predictions) -> None:
     assert measures.confusion.dtype == np.int64
     assert [c.count for c in measures.per_class] == measures.confusion.sum(axis=1).tolist()
     assert [c.predicted for c in measures.per_class] == measures.confusion.sum(axis=0).tolist()
+
+
+def test_the_loss_of_a_finished_run_is_the_one_that_is_measured() -> None:
+    one = predictions([0, 1, 1], [[0.0, 1.0], [0.2, 0.8], [1.0, 0.0]])
+    assert loss_of(one) == measure(one).loss
 
 
 def test_with_images_of_all_classes_the_figures_are_what_scikit_learn_gives_by_default() -> None:

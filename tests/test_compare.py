@@ -676,6 +676,25 @@ def test_without_out_the_folder_is_named_by_all_strategies(
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"x", "x-2"}
 
 
+def test_groups_that_start_in_the_same_second_have_a_folder_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process takes the name after this one has looked whether it is free."""
+    from msft_core.runs.folder import group_folder
+
+    taken, mkdir = tmp_path / "runs" / "x", Path.mkdir
+
+    def late(path: Path, *arguments: Any, **options: Any) -> None:
+        if path == taken:
+            mkdir(taken, parents=True, exist_ok=True)
+        mkdir(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", late)
+    with group_folder(taken, numbered=True) as folder:
+        assert folder == tmp_path / "runs" / "x-2"
+    assert taken.is_dir()
+
+
 def test_a_name_that_no_folder_can_have_is_refused(tmp_path: Path) -> None:
     for name in ("", "..", "a/b", ".hidden"):
         with pytest.raises(UsageError, match="cannot be the name"):

@@ -178,6 +178,11 @@ def default_folder(dataset: str, strategy: str) -> Path:
     return Path("runs", f"{started}-{dataset}-{strategy}")
 
 
+def is_run_folder(folder: Path) -> bool:
+    """Whether a run has begun there. May raise OSError where the folder cannot be looked into."""
+    return all((folder / name).is_file() for name in ("config.toml", "classes.json"))
+
+
 def _is_empty(folder: Path) -> bool:
     """Whether nothing is in it but what a file system, or a run that was killed, leaves there."""
     left = f".{folder.name}."

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
@@ -40,13 +41,23 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
     return path
 
 
-def write_together(paths: Sequence[Path], write: Callable[[Path], Sequence[Path]]) -> None:
-    """Write files that belong together as ``write_atomically`` does, all of them or none.
+def write_together(
+    paths: Sequence[Path],
+    write: Callable[[Path], Sequence[Path]],
+    *,
+    renaming: AbstractContextManager[object] | None = None,
+) -> None:
+    """Write files that belong together; each is whole, as with ``write_atomically``.
+
+    All files are on disk before the first gets its name: if ``write`` fails or the disk is full,
+    all of ``paths`` stay as they were. Then they get their names one after the other. If that fails
+    or is interrupted at one of them, which is rare, those before it are new already.
 
     Args:
-        paths: the final names, in one folder.
+        paths: the final names, in one folder; the most important one last.
         write: called with an empty temporary folder. It writes the files there under any names, and
             returns them in the order of ``paths``.
+        renaming: entered while the files get their names, such as to hold back interrupts.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full; and whatever ``write`` raises.
@@ -60,8 +71,9 @@ def write_together(paths: Sequence[Path], write: Callable[[Path], Sequence[Path]
             follow_umask(temporary)
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
-        for temporary, path in zip(written, paths, strict=True):
-            temporary.replace(path)
+        with renaming or nullcontext():
+            for temporary, path in zip(written, paths, strict=True):
+                temporary.replace(path)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

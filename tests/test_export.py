@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import signal
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -297,6 +299,56 @@ def test_what_is_refused_leaves_everything_as_it_was(run: Path, case: str) -> No
     with pytest.raises(UsageError, match=message):
         exported(run, **options)
     assert {path: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_a_folder_with_the_name_of_the_json_file_is_refused_before_any_work(run: Path) -> None:
+    (run / "model.onnx").write_text("old")
+    (run / "model.onnx.json").mkdir()
+    with pytest.raises(
+        UsageError, match=r"model\.onnx\.json, the JSON file beside it, is a folder"
+    ):
+        exported(run, "onnx")
+    assert (run / "model.onnx").read_text() == "old"
+
+
+def test_an_interrupt_never_leaves_one_file_new_and_the_other_old(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("model.safetensors", "model.safetensors.json"):
+        (run / name).write_text("old")
+    replace, named = Path.replace, []
+
+    def interrupted(path: Path, target: Path) -> Path:
+        done = replace(path, target)
+        if target.parent == run:
+            named.append(target)
+            if len(named) == 1:
+                signal.raise_signal(signal.SIGINT)
+        return done
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        exported(run, "safetensors")
+    assert (run / "model.safetensors.json").read_bytes() != b"old"
+    assert (run / "model.safetensors").read_bytes() != b"old"
+
+
+@pytest.mark.parametrize("fails", ["model.safetensors", "model.safetensors.json"])
+def test_where_a_name_cannot_be_given_the_file_of_before_stays(
+    run: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    (run / "model.safetensors").write_text("old")
+    replace = Path.replace
+
+    def refused(path: Path, target: Path) -> Path:
+        if target == run / fails:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", refused)
+    with pytest.raises(ExportError, match="not permitted; the file of before is intact"):
+        exported(run, "safetensors")
+    assert (run / "model.safetensors").read_text() == "old"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -65,7 +65,7 @@ def command(
     The network gives probabilities. A JSON file beside it holds the class names, and says how an
     image becomes the input. `msft plugins` lists the formats.
 
-    Exit status: 0 done, 2 refused or failed; then nothing is left, and an older file stays.
+    Exit status: 0 done, 2 refused or failed; then an older file stays as it was.
     """
     with reported(verbose=verbose):
         from msft_core import config as configuration

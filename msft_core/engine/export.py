@@ -84,7 +84,7 @@ def export(
 
     Returns: the file.
     Raises:
-        MsftError: one line for the user. Then nothing was written, and an older file stays.
+        MsftError: one line for the user. Then an older file stays as it was.
     """
     interrupts = Interrupts()
     with interrupts.caught():
@@ -106,7 +106,7 @@ def export(
         model = describe(
             classifier.backbone, opened.info, _read(table, opened.info.preprocessing), normalise
         )
-        write(opened.plugins, component, checked, model, target, reporter)
+        write(opened.plugins, component, checked, model, target, reporter, interrupts)
         return target
 
 
@@ -122,6 +122,11 @@ def _target(run: FinishedRun, given: Path, format: str, out: str | Path | None) 
         raise UsageError(f"--out {target} is a folder: name a file in it.")
     if not target.parent.is_dir():
         raise UsageError(f"--out {target}: there is no folder {target.parent}; create it first.")
+    if _beside(target).is_dir():
+        raise UsageError(
+            f"--out {target}: {_beside(target)}, the JSON file beside it, is a folder: name "
+            "another file."
+        )
     for path in (target, _beside(target)):
         of_run = path.name in _FILES_OF_A_RUN and path.parent.resolve() == run.folder.resolve()
         if of_run or path.resolve() == run.checkpoint.resolve():
@@ -296,6 +301,7 @@ def write(
     model: ExportModel,
     target: Path,
     reporter: Reporter,
+    interrupts: Interrupts,
 ) -> None:
     """Let the exporter write the file, and move it and its JSON to their names.
 
@@ -306,6 +312,7 @@ def write(
         model: see ``describe``.
         target: the file to write.
         reporter: for lines and warnings.
+        interrupts: held back while the two files get their names.
 
     Raises:
         ExportError: the file cannot be written, or computes something else.
@@ -330,10 +337,11 @@ def write(
                 context=context,
             )
         about = write_json(folder / beside.name, _about(component.name, model))
-        return [inside / name, about]
+        return [about, inside / name]
 
     try:
-        write_together([target, beside], export_to)
+        # The file itself last: where an error is told, it is as it was.
+        write_together([beside, target], export_to, renaming=interrupts.held())
     except PluginError as error:
         cause = error.__cause__
         if isinstance(cause, OSError) and cause.errno in _NO_ROOM:

@@ -123,9 +123,11 @@ def _breaches_of_comparing(asked: Asked, model: ExportModel, target: Path) -> li
 
 def _export(asked: Asked, model: ExportModel, target: Path) -> None:
     from msft_core.engine.export import write
+    from msft_core.system.interrupts import Interrupts
 
     component = asked.loaded.component("exporter", asked.name)
-    write(asked.loaded, component, asked.settings, model, target, asked.context.reporter)
+    reporter = asked.context.reporter
+    write(asked.loaded, component, asked.settings, model, target, reporter, Interrupts())
 
 
 def _model(network: Backbone, normalises: bool) -> ExportModel:

@@ -46,7 +46,7 @@ QUICK_SAMPLE = "--set dataset.train_per_class=6 --set dataset.val_per_class=3"
 
 OTHERS = [page for page in PAGES if page not in (*NARRATED, *WALKED, DEPLOYING)]
 COMMANDS = list(dict.fromkeys(line for page in OTHERS for line in lines_of(page, "sh")))
-WALKED_COMMANDS = [line for page in WALKED for line in lines_of(page, "sh")]
+WALKED_COMMANDS = [line for page in (*WALKED, DEPLOYING) for line in lines_of(page, "sh")]
 INSTALLS = [one for one in (*COMMANDS, *WALKED_COMMANDS) if one.startswith("pip install ")]
 MSFT = [command for command in COMMANDS if command.startswith("msft ")]
 TOML = [block for page in PAGES for block in blocks_of(page) if block.language == "toml"]
@@ -169,7 +169,7 @@ def test_a_documented_command_works(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "page",
-    [page for page in WALKED if page.stem != "deploying"],  # tests/test_deploying.py walks it
+    WALKED,
     ids=lambda page: page.stem,
 )
 def test_what_a_page_for_users_says_can_be_done_from_top_to_bottom(

@@ -182,7 +182,7 @@ def read_split(
     if unknown:
         raise DataError(
             f"{_classes(unknown)} in {chosen} but not in the class list: the folder has "
-            f"{_listing(list(files))}; the classifier has {_listing(classes)}"
+            f"{listed(list(files))}; the classifier has {listed(classes)}"
         )
     if lacking := [name for name in classes if name not in files]:
         notes.append(f"{chosen} has no image of {_classes(lacking)}")
@@ -307,10 +307,11 @@ def _hint_at_sibling(root: Path) -> list[str]:
 
 
 def _classes(names: Sequence[str]) -> str:
-    return ("class " if len(names) == 1 else "classes ") + _listing([repr(name) for name in names])
+    return ("class " if len(names) == 1 else "classes ") + listed([repr(name) for name in names])
 
 
-def _listing(names: Sequence[str], most: int = 20) -> str:
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """Names as a text, with the number of those beyond ``most``: ``cats, dogs and 3 more``."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import mindspore as ms
 from mindspore import Tensor, nn
 
 from msft_core.errors import ExportError
+from msft_core.weights.formats.protobuf import field
 
 _METADATA_PROPS = 14
 """Number of ``ModelProto``'s field for metadata: repeated ``StringStringEntryProto``, which has the
@@ -61,7 +62,7 @@ def write_onnx(
     path.chmod(0o600)  # MindSpore's files are read-only
     with path.open("ab") as file:
         for key, value in (metadata or {}).items():
-            file.write(b"".join(_metadata_entry(key, value)))
+            file.write(_metadata_entry(key, value))
     return path
 
 
@@ -87,32 +88,15 @@ def _refusal(error: Exception) -> str:
     return f"MindSpore cannot export the network to ONNX ({first.rstrip('.')})"
 
 
-def _metadata_entry(key: str, value: str) -> Iterator[bytes]:
+def _metadata_entry(key: str, value: str) -> bytes:
     """One entry of the metadata, as it can stand at the end of an ONNX file.
 
     Protobuf's encoding allows it: two messages one after another are one message, whose repeated
     fields hold the elements of both. So nothing of the file has to be decoded.
     """
-    entry = b"".join((*_text_field(1, key), *_text_field(2, value)))
-    yield from _field(_METADATA_PROPS, entry)
+    entry = field(1, _utf8(key)) + field(2, _utf8(value))
+    return field(_METADATA_PROPS, entry)
 
 
-def _text_field(number: int, text: str) -> Iterator[bytes]:
-    yield from _field(number, text.encode("utf-8", "backslashreplace"))
-
-
-def _field(number: int, content: bytes) -> Iterator[bytes]:
-    """A field of wire type 2: tag, length, content."""
-    yield _varint(number << 3 | 2)
-    yield _varint(len(content))
-    yield content
-
-
-def _varint(number: int) -> bytes:
-    """An integer in protobuf's encoding: seven bits a byte, the lowest first."""
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")

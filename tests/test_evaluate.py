@@ -468,7 +468,9 @@ def test_outputs_that_are_not_finite_are_refused_by_name(finished: Path, tmp_pat
         evaluate(broken, data_dir=folder)
 
 
-def test_without_mistakes_the_exact_interval_is_told(finished: Path, tmp_path: Path) -> None:
+def test_without_mistakes_the_accuracy_has_the_exact_interval_and_a_note_says_so(
+    finished: Path, tmp_path: Path
+) -> None:
     probable = evaluate(finished, split="train").measures.predictions
     right = int(np.flatnonzero(probable.predicted == probable.labels)[0])
     name = CLASSES[probable.labels[right]]
@@ -477,9 +479,10 @@ def test_without_mistakes_the_exact_interval_is_told(finished: Path, tmp_path: P
     (tmp_path / "d" / name / "one.jpg").write_bytes(tiny.picture(label, number))
 
     found = evaluate(finished, data_dir=tmp_path / "d")
-    assert found.figures["accuracy"].value == 1
-    # One of one: from 2.5 % of its 40th part, by Clopper and Pearson.
-    assert "0.0250 to 1.0000" in found.notes[-1]
+    accuracy = found.figures["accuracy"]
+    # One of one: from 2.5 % up, by Clopper and Pearson.
+    assert (accuracy.value, accuracy.low, accuracy.high) == (1, pytest.approx(0.025), 1)
+    assert "Clopper and Pearson" in found.notes[-1]
 
 
 # The command line

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 import msft_core
@@ -332,6 +335,28 @@ def test_predictions_csv_gives_every_bit_back(tmp_path: Path) -> None:
     assert again.ids == names
     assert again.classes == predictions.classes
     assert np.array_equal(again.labels, predictions.labels)
+    assert np.array_equal(again.probabilities, values)
+
+
+_NAMES = st.binary(max_size=6).map(os.fsdecode).filter(lambda name: "\0" not in name)
+_ODD_NAMES = st.one_of(_NAMES, st.text("a\r\n\",;' \u2028\udc80", max_size=4))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(_ODD_NAMES, min_size=1, max_size=5),
+    st.lists(_ODD_NAMES, min_size=2, max_size=4, unique=True),
+)
+def test_predictions_csv_gives_every_name_back(names: list[str], classes: list[str]) -> None:
+    values = np.full((len(names), len(classes)), 1 / len(classes), np.float32)
+    written = msft_core.Predictions(
+        tuple(names), np.arange(len(names)) % len(classes), values, tuple(classes)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        again = read_predictions(write_predictions(Path(folder, "p.csv"), written))
+    assert again.ids == written.ids
+    assert again.classes == written.classes
+    assert np.array_equal(again.labels, written.labels)
     assert np.array_equal(again.probabilities, values)
 
 

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 from sklearn import metrics as sklearn
 
 from msft_core import DataError, Predictions
-from msft_core.runs.intervals import estimates, interval, intervals, resampled
+from msft_core.runs.comparison import compare_hits
+from msft_core.runs.figures import loss_of
+from msft_core.runs.intervals import accuracy_interval, estimates, interval, intervals, resampled
 from msft_core.runs.measures import FIGURES, measure
 
 SKLEARN = tuple(name for name in FIGURES if name != "calibration_error")
@@ -91,6 +94,11 @@ def test_every_figure_is_scikit_learns(one: Predictions) -> None:
     assert measures.confusion.dtype == np.int64
     assert [c.count for c in measures.per_class] == measures.confusion.sum(axis=1).tolist()
     assert [c.predicted for c in measures.per_class] == measures.confusion.sum(axis=0).tolist()
+
+
+def test_the_loss_of_a_finished_run_is_the_one_that_is_measured() -> None:
+    one = predictions([0, 1, 1], [[0.0, 1.0], [0.2, 0.8], [1.0, 0.0]])
+    assert loss_of(one) == measure(one).loss
 
 
 def test_with_images_of_all_classes_the_figures_are_what_scikit_learn_gives_by_default() -> None:
@@ -196,6 +204,8 @@ def test_many_resamples_at_once_give_what_each_gives_alone(one: Predictions) -> 
     """The quick computation against ``measure`` of the same resamples."""
     quick, slow = intervals(one, 30), estimates(one, figures_of, 30)
     for name in FIGURES:
+        if name == "accuracy" and quick[name].value in (0, 1):
+            continue  # it has Clopper and Pearson's interval
         assert quick[name].undefined == slow[name].undefined
         for end in ("value", "low", "high"):
             assert getattr(quick[name], end) == pytest.approx(
@@ -235,6 +245,26 @@ def test_intervals_hold_the_figure_of_all_images_in_most_samples() -> None:
         assert one.high is not None
         held += one.low <= truth <= one.high
     assert 34 <= held <= 40
+
+
+def test_an_accuracy_without_mistakes_or_without_hits_has_the_exact_interval() -> None:
+    """A bootstrap of images that are all right would say that the accuracy is surely 100 %."""
+    for hits in (0, 48):
+        exact = binomtest(hits, 48).proportion_ci()
+        found = accuracy_interval(np.full(48, bool(hits)))
+        assert found == pytest.approx((exact.low, exact.high))
+
+
+@pytest.mark.parametrize("right", [0, 30, 40, 3_999, 4_000])
+def test_evaluate_compare_and_report_have_one_interval_of_an_accuracy(right: int) -> None:
+    images = 4_000 if right > 40 else 40
+    hits = np.arange(images) < right
+    one = predictions(np.where(hits, 0, 1), [[0.75, 0.25]] * images)
+    found = intervals(one)["accuracy"]
+    assert (found.low, found.high) == pytest.approx(accuracy_interval(hits), abs=1e-12)
+    score = compare_hits({"a": hits})[0]["a"]
+    assert score.interval == accuracy_interval(hits)
+    assert found.low < found.high
 
 
 def test_the_same_predictions_have_the_same_intervals() -> None:

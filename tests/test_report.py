@@ -25,8 +25,8 @@ from msft_core import UsageError, hookimpl
 from msft_core.engine.load import open_run
 from msft_core.engine.report import write_report
 from msft_core.pages import charts
-from msft_core.pages.report import accuracy_interval
 from msft_core.pages.texts import duration, percent, short
+from msft_core.runs.intervals import intervals
 from msft_core.testing import MsftRun, RecordingReporter
 
 PAGES = Path(msft_core.__file__).parent / "pages"
@@ -251,21 +251,18 @@ def test_skipped_files_and_twins_are_listed_with_reasons(tmp_path: Path) -> None
 
 def test_an_accuracy_without_mistakes_still_has_an_interval(tmp_path: Path) -> None:
     """A bootstrap of images that are all right would say that the accuracy is surely 100 %."""
-    low, high = accuracy_interval(np.ones(48, bool))
-    assert low == pytest.approx(0.9260, abs=1e-4)  # scipy's binomtest(48, 48).proportion_ci()
-    assert high == 1
-    assert accuracy_interval(np.zeros(48, bool)) == pytest.approx((0, 1 - 0.9260), abs=1e-4)
     text = plain(written(tmp_path, mistakes=0.0, images_count=48))
     assert "100 %, with a 95 % interval from 92.6 % to 100 %" in text
     assert "There are no mistakes." in text
 
 
 def test_the_interval_is_that_of_msft_evaluate(tmp_path: Path) -> None:
-    from msft_core.runs.intervals import intervals
-
-    answers = StandIn(tmp_path).answers
-    found = intervals(answers)["accuracy"]
-    assert accuracy_interval(answers.predicted == answers.labels) == (found.low, found.high)
+    run = StandIn(tmp_path).write_folder()
+    found = intervals(run.answers)["accuracy"]
+    text = plain(run.pages.report(tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert (
+        f"interval from {percent(found.low)} to {percent(found.high)}".replace("\xa0", " ") in text
+    )
 
 
 def test_one_image_and_one_epoch_are_enough(tmp_path: Path) -> None:

@@ -91,6 +91,8 @@ def devices() -> list[str]:
 
 def run_folders(incomplete: str) -> list[str]:
     """Complete run folders: those in ``runs/``, and those in the folder that is being typed."""
+    from msft_core.runs.folder import is_run_folder
+
     begun = incomplete[: incomplete.rfind("/") + 1]
     found: dict[str, None] = {}
     for parent in dict.fromkeys((begun, "runs/")):
@@ -101,16 +103,11 @@ def run_folders(incomplete: str) -> list[str]:
         except OSError:
             continue
         for name in names:
-            if (parent + name).startswith(incomplete) and _is_run(folder / name):
+            if name.startswith("."):  # the run has not begun yet
+                continue
+            if (parent + name).startswith(incomplete) and is_run_folder(folder / name):
                 found[parent + name] = None
     return list(found)
-
-
-def _is_run(folder: Path) -> bool:
-    """Whether a run has begun there; before that, its folder has a name with a dot."""
-    return not folder.name.startswith(".") and all(
-        (folder / name).is_file() for name in ("config.toml", "classes.json")
-    )
 
 
 def _plugins(context: typer.Context) -> Iterable[PluginInfo]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from msft_core import config as configuration
 from msft_core.errors import DataError, MsftError, UsageError, first_line
-from msft_core.folders import read_split
+from msft_core.folders import listed, read_split
 from msft_core.runs.predictions_file import NAME as PREDICTIONS
 from msft_core.runs.predictions_file import read_predictions
 from msft_core.system.cache_folder import cache_dir
@@ -142,7 +142,7 @@ def _of_dataset(run: FinishedRun, split: str, name: str, settings: dict[str, Any
     if unknown:
         raise DataError(
             f"the dataset {name} has the class {unknown[0]!r}, which the classifier does not know: "
-            f"the dataset has {_listing(splits.classes)}; the classifier has {_listing(classes)}."
+            f"the dataset has {listed(splits.classes)}; the classifier has {listed(classes)}."
         )
     new = {label: classes.index(splits.classes[label]) for label in there}
     description = f"{split} of {splits.description or name}"
@@ -150,13 +150,8 @@ def _of_dataset(run: FinishedRun, split: str, name: str, settings: dict[str, Any
     lacking = [one for index, one in enumerate(classes) if index not in new.values()]
     notes = splits.notes
     if lacking:
-        notes += (f"{description} has no image of {_listing(lacking)}",)
+        notes += (f"{description} has no image of {listed(lacking)}",)
     return replace(checked, notes=notes)
-
-
-def _listing(names: Sequence[str], most: int = 20) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _checked(

@@ -25,16 +25,13 @@ from msft_core.pages.drawing import most_telling
 from msft_core.pages.rendering import write_page
 from msft_core.pages.texts import counted, duration, number, percent
 from msft_core.pages.thumbnails import data_uri, overlay
-from msft_core.runs.intervals import RESAMPLES, percentiles, resampled
+from msft_core.runs.intervals import accuracy_interval
 from msft_core.runs.measures import measure
 from msft_core.runs.opening import read_facts
-from msft_core.types import Array, EpochRecord, Predictions, Run
+from msft_core.types import EpochRecord, Predictions, Run
 
 _MISTAKES, _DOUBTS, _BATCH = 12, 6, 14
 """Numbers of pictures."""
-
-_MOST_DRAWN = 30_000_000
-"""Images that are drawn for an interval: some tenths of a second."""
 
 _LISTED = 100
 """Most rows of a table of files."""
@@ -183,24 +180,6 @@ def _outcome(
         "sentence": sentence,
         "meaning": meaning,
     }
-
-
-def accuracy_interval(right: Array) -> tuple[float, float]:
-    """The 95 % interval of an accuracy: the same resamples as ``msft evaluate`` takes.
-
-    Where all images are right or all are wrong, every resample is the same. Then the interval is
-    Clopper and Pearson's (1934, Biometrika 26), which has a closed form there.
-
-    Args:
-        right: bool (N,), whether each image is classified correctly.
-    """
-    total = len(right)
-    if right.all() or not right.any():
-        end = 0.025 ** (1 / total)
-        return (end, 1.0) if right.all() else (0.0, 1 - end)
-    # Fewer resamples of very many images, whose interval is narrow anyway.
-    resamples = min(RESAMPLES, max(500, _MOST_DRAWN // total))
-    return percentiles(np.concatenate([right[d].mean(axis=1) for d in resampled(total, resamples)]))
 
 
 def _highlights(run: Run, facts: Facts) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from msft_core.runs.intervals import RESAMPLES, percentiles, resampled
+from msft_core.runs.intervals import RESAMPLES, accuracy_interval, percentiles, resampled
 from msft_core.runs.record import RunRecord
 from msft_core.types import Array, Predictions
 
@@ -29,7 +29,7 @@ class Score:
     Args:
         right: number of pictures.
         pictures: number of all common pictures.
-        interval: of the accuracy, 95 %, from a bootstrap over pictures.
+        interval: of the accuracy, 95 %; see ``accuracy_interval``.
     """
 
     right: int
@@ -140,7 +140,7 @@ def compare_hits(right: Mapping[str, Array]) -> tuple[dict[str, Score], tuple[Pa
             found[name].append(hits[drawn].mean(axis=1))
     accuracies = {name: np.concatenate(values) for name, values in found.items()}
     scores = {
-        name: Score(int(hits.sum()), pictures, percentiles(accuracies[name]))
+        name: Score(int(hits.sum()), pictures, accuracy_interval(hits, accuracies[name]))
         for name, hits in right.items()
     }
     pairs = [

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-import numpy as np
-
 from msft_core.errors import PluginError
 from msft_core.plugins.registry import Plugins
+from msft_core.runs.measures import losses
 from msft_core.types import Kind, Predictions
 
 
@@ -46,6 +45,5 @@ def figures_of(
 
 
 def loss_of(predictions: Predictions) -> float:
-    """Mean cross-entropy in nats, from probabilities; those of 0 count as 1e-12."""
-    chosen = predictions.probabilities[np.arange(len(predictions.labels)), predictions.labels]
-    return float(-np.log(np.maximum(chosen.astype(np.float64), 1e-12)).mean())
+    """Mean cross-entropy in nats, from probabilities that are clipped as in ``losses``."""
+    return float(losses(predictions).mean())

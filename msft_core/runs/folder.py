@@ -131,34 +131,56 @@ def group_folder(final: Path, *, numbered: bool = False) -> Iterator[Path]:
     Raises:
         UsageError: the path exists and is not an empty folder, or cannot be written.
     """
-    folder, number = final.absolute(), 1
-    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    folder = final.absolute()
+    # Not the folder itself yet: another run may make one of this name, and may have it empty.
+    made = [parent for parent in folder.parents if not parent.exists()]
     try:
-        while folder.exists() and numbered:
-            number += 1
-            folder = final.absolute().with_name(f"{final.name}-{number}")
-        if folder.exists() and not (folder.is_dir() and _is_empty(folder)):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if numbered:
+            folder = _make_numbered(folder)
+            made.insert(0, folder)
+        elif not folder.exists():
+            folder.mkdir()
+            made.insert(0, folder)
+        elif not (folder.is_dir() and _is_empty(folder)):
             raise UsageError(
                 f"output folder {final} already exists: choose another --out, or remove it."
             )
-        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = error.strerror or error
         raise UsageError(f"output folder {final} cannot be written: {reason}.") from error
     try:
         yield folder
     finally:
-        for one in dict.fromkeys((folder, *made) if made or numbered else ()):
+        for one in made:
             try:
                 one.rmdir()
             except OSError:
                 break
 
 
+def _make_numbered(final: Path) -> Path:
+    """Make a folder that nobody else has, even if another process looks for one now."""
+    folder, number = final, 1
+    while True:
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+            folder = final.with_name(f"{final.name}-{number}")
+        else:
+            return folder
+
+
 def default_folder(dataset: str, strategy: str) -> Path:
     """Where a run goes without ``--out``: a folder in ``runs/`` named by the time and its parts."""
     started = datetime.now().strftime("%Y%m%d-%H%M%S")
     return Path("runs", f"{started}-{dataset}-{strategy}")
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Whether a run has begun there. May raise OSError where the folder cannot be looked into."""
+    return all((folder / name).is_file() for name in ("config.toml", "classes.json"))
 
 
 def _is_empty(folder: Path) -> bool:

@@ -19,6 +19,7 @@ from msft_core.errors import DataError, MsftError, UsageError, WeightsError, sug
 from msft_core.files import sha256_of
 from msft_core.plugins.registry import Plugins
 from msft_core.runs.checkpoints import CheckpointInfo
+from msft_core.runs.folder import is_run_folder
 from msft_core.system.cache_folder import cache_dir
 from msft_core.system.interrupts import Interrupts
 from msft_core.types import (
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from msft_core.runs.classifier import Classifier
     from msft_core.system.device import Runtime
     from msft_core.weights import Checkpoint
-
-_OF_A_RUN = ("config.toml", "classes.json")
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,8 @@ def find(path: Path) -> Found:
     """
     path = path.expanduser()
     if path.is_dir():
-        if not _is_run(path):
-            inside = [one for one in sorted(path.iterdir()) if one.is_dir() and _is_run(one)]
+        if not is_run_folder(path):
+            inside = [one for one in sorted(path.iterdir()) if one.is_dir() and is_run_folder(one)]
             hint = f": did you mean {inside[-1]}?" if inside else ", which has a config.toml."
             raise UsageError(f"{path} is no run folder{hint}")
         for name in (best_file(path), "best.ckpt", "last.ckpt"):
@@ -72,7 +71,7 @@ def find(path: Path) -> Found:
             f"{path} has no checkpoint: the run ended before it kept one, or the file was removed."
         )
     if path.is_file():
-        return Found(path, path.parent if _is_run(path.parent) else None)
+        return Found(path, path.parent if is_run_folder(path.parent) else None)
     near = ""
     if path.parent.is_dir():
         near = suggest(path.name, [one.name for one in path.parent.iterdir()])
@@ -104,10 +103,6 @@ def made_the_predictions(checkpoint: Path, facts: Mapping[str, Any]) -> bool | N
     if not isinstance(told, dict) or "sha256" not in told:
         return None
     return bool(told.get("file") == checkpoint.name and told["sha256"] == sha256_of(checkpoint))
-
-
-def _is_run(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in _OF_A_RUN)
 
 
 def prepare(device: str, reporter: Reporter) -> Runtime:

@@ -47,16 +47,22 @@ def write_rows(
         classes: K class names in label order.
         truths: the true class of each image; None leaves the column out.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     known = truths is not None
     columns = [name for name in _COLUMNS if known or name != "class"]
-    writer.writerow([*columns, *(f"p({name})" for name in classes)])
+    lines = [_line([*columns, *(f"p({name})" for name in classes)])]
     for file, truth, values in zip(files, truths or [""] * len(files), probabilities, strict=True):
         best = int(values.argmax())
         numbers = [_digits(value) for value in (values[best], *values)]
-        writer.writerow([file, *([truth] if known else []), classes[best], *numbers])
-    return write_text(path, text.getvalue())
+        lines.append(_line([file, *([truth] if known else []), classes[best], *numbers]))
+    return write_text(path, "".join(lines))
+
+
+def _line(cells: Sequence[str]) -> str:
+    """A line of the file, with its end: a line feed."""
+    text = io.StringIO()
+    # Before Python 3.13 a carriage return in a name is quoted only if the lines end with one.
+    csv.writer(text, lineterminator="\r\n").writerow(cells)
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _digits(value: Any) -> str:

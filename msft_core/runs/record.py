@@ -11,6 +11,7 @@ from typing import Any
 
 from msft_core.config.sources import read_toml
 from msft_core.errors import UsageError, first_line
+from msft_core.runs.folder import is_run_folder
 from msft_core.runs.opening import best_file, made_the_predictions, read_facts, read_history
 from msft_core.runs.predictions_file import NAME as PREDICTIONS
 from msft_core.runs.predictions_file import read_predictions
@@ -96,11 +97,6 @@ def read_record(folder: Path) -> RunRecord:
         best=_best(folder, facts),
         predictions=_predictions(folder / PREDICTIONS, facts),
     )
-
-
-def is_run_folder(folder: Path) -> bool:
-    """Whether a run has begun there."""
-    return all((folder / name).is_file() for name in ("config.toml", "classes.json"))
 
 
 def _require_run_folder(folder: Path) -> None:

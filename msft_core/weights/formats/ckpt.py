@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from msft_core.errors import WeightsError
 from msft_core.weights.formats import Content, shaped, widen
+from msft_core.weights.formats.protobuf import field, key, varint
 
 _TYPES = {
     "Float64": "<f8",
@@ -32,9 +33,6 @@ _TYPES = {
 
 _SLICE = 512 << 20
 """MindSpore saves a larger tensor in slices of so many bytes."""
-
-_LENGTH_DELIMITED = 2
-"""Protobuf's wire type of strings, bytes and messages."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,31 +71,11 @@ def write(path: Path, tensors: Iterable[Saved], metadata: Mapping[str, str]) -> 
 
 
 def _before(name: str, shape: Sequence[int], kind: str, size: int) -> bytes:
-    """What stands before ``size`` bytes of values: MindSpore's ``checkpoint.proto`` as bytes.
-
-    The wire format is described at https://protobuf.dev/programming-guides/encoding/.
-    """
-    dims = b"".join(b"\x08" + _varint(length) for length in shape)
-    tensor = dims + _field(2, kind.encode()) + _key(3) + _varint(size)
-    value = _field(1, name.encode()) + _key(2) + _varint(len(tensor) + size) + tensor
-    return _key(1) + _varint(len(value) + size) + value
-
-
-def _field(number: int, content: bytes) -> bytes:
-    return _key(number) + _varint(len(content)) + content
-
-
-def _key(number: int) -> bytes:
-    return _varint(number << 3 | _LENGTH_DELIMITED)
-
-
-def _varint(number: int) -> bytes:
-    """Seven bits a byte, the lowest first; the upper bit says that there are more."""
-    parts = bytearray()
-    while number > 0x7F:
-        parts.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*parts, number])
+    """What stands before ``size`` bytes of values: MindSpore's ``checkpoint.proto`` as bytes."""
+    dims = b"".join(b"\x08" + varint(length) for length in shape)
+    tensor = dims + field(2, kind.encode()) + key(3) + varint(size)
+    value = field(1, name.encode()) + key(2) + varint(len(tensor) + size) + tensor
+    return key(1) + varint(len(value) + size) + value
 
 
 def read(path: Path) -> Content:

@@ -21,9 +21,10 @@ PAGES = [*READMES, *sorted(DOCS.rglob("*.md"))]
 REFERENCE = DOCS / "plugins" / "reference.md"
 NARRATED = [page for page in sorted((DOCS / "plugins").glob("*.md")) if page != REFERENCE]
 """Pages on which one thing follows from another: their blocks are done in order."""
-WALKED = [DOCS / name for name in ("using.md", "evaluating.md", "deploying.md")]
-WALKED = [page for page in WALKED if page.is_file()]
+WALKED = [DOCS / "using.md", DOCS / "evaluating.md"]
 """The same for users: their Python is run where it stands."""
+DEPLOYING = DOCS / "deploying.md"
+"""tests/test_deploying.py does what it says."""
 
 _BLOCK = re.compile(r'^```(\w+)(?: title="([^"\n]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 _FIGURE = re.compile(r"\d+\.\d+(e-?\d+)?")

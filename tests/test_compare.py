@@ -28,6 +28,7 @@ import msft_core
 from msft_core import MsftError, Predictions, Run, UsageError, hookimpl
 from msft_core import config as configuration
 from msft_core.cli import app
+from msft_core.engine import run as engine
 from msft_core.engine.compare import write_page
 from msft_core.runs.comparison import compare_hits, mcnemar
 from msft_core.runs.predictions_file import write_predictions
@@ -741,13 +742,13 @@ def test_ctrl_c_at_the_very_end_of_a_run_starts_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that has ended ignores signals: what is left of it is to clean up."""
-    finish = Interrupts.finish
+    conclude = engine._conclude
 
-    def finish_and_be_interrupted(interrupts: Interrupts) -> None:
-        finish(interrupts)
+    def conclude_and_be_interrupted(*arguments: Any) -> None:
+        conclude(*arguments)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(Interrupts, "finish", finish_and_be_interrupted)
+    monkeypatch.setattr(engine, "_conclude", conclude_and_be_interrupted)
     with pytest.raises(KeyboardInterrupt) as caught:
         run_each(tmp_path / "out")
     assert [one.folder.name for one in caught.value.args] == ["freeze"]
@@ -757,7 +758,7 @@ def test_ctrl_c_at_the_very_end_of_a_run_starts_no_other(
 def test_signals_are_heeded_again_after_the_end_of_a_run() -> None:
     interrupts = Interrupts()
     with interrupts.caught():
-        interrupts.finish()
+        interrupts.note()
         interrupts.resume()
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)

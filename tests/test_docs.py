@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import tomlkit
 from docs_kit import (
+    DEPLOYING,
     DOCS,
     NARRATED,
     PAGES,
@@ -43,9 +44,9 @@ from msft_core.plugins.loading import load_plugins
 
 QUICK_SAMPLE = "--set dataset.train_per_class=6 --set dataset.val_per_class=3"
 
-OTHERS = [page for page in PAGES if page not in (*NARRATED, *WALKED)]
+OTHERS = [page for page in PAGES if page not in (*NARRATED, *WALKED, DEPLOYING)]
 COMMANDS = list(dict.fromkeys(line for page in OTHERS for line in lines_of(page, "sh")))
-WALKED_COMMANDS = [line for page in WALKED for line in lines_of(page, "sh")]
+WALKED_COMMANDS = [line for page in (*WALKED, DEPLOYING) for line in lines_of(page, "sh")]
 INSTALLS = [one for one in (*COMMANDS, *WALKED_COMMANDS) if one.startswith("pip install ")]
 MSFT = [command for command in COMMANDS if command.startswith("msft ")]
 TOML = [block for page in PAGES for block in blocks_of(page) if block.language == "toml"]
@@ -114,7 +115,7 @@ def quick(command: str, server: Server) -> str:
         command += f" --set backbone.weights={server.url('resnet50.ckpt')}"
     if "configs/" in command:
         command += " --batch-size 8"
-    if run and "efficientnet_lite0" not in command:
+    if run and "image_size" not in command:
         command += " --set backbone.image_size=32"
     if command == "msft doctor":
         command += " --without canidae --without resnet --plugin reached.py"
@@ -168,12 +169,13 @@ def test_a_documented_command_works(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "page",
-    [page for page in WALKED if page.stem != "deploying"],  # tests/test_deploying.py walks it
+    WALKED,
     ids=lambda page: page.stem,
 )
 def test_what_a_page_for_users_says_can_be_done_from_top_to_bottom(
-    page: Path, place: Path, server: Server
+    page: Path, place: Path, server: Server, trained: Path
 ) -> None:
+    shutil.copytree(trained, place / "runs" / "pets")
     Reader(place, place / "site", shorten=lambda line: quick(line, server)).follow(page)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -165,3 +166,23 @@ def test_without_its_plugin_a_run_is_refused_with_what_to_give(
     done = msft("predict", run, photos)
     assert done.returncode == 2
     assert "the backbone 'tiny' is not installed" in done.stderr
+
+
+def test_ctrl_c_between_images_ends_with_130(run: Path, photos: Path, tmp_path: Path) -> None:
+    blob = (photos / "red" / "1000.jpg").read_bytes()
+    for number in range(3000):
+        (photos / "red" / f"copy{number}.jpg").write_bytes(blob)
+    command = [sys.executable, "-m", "msft_core", "predict", str(run), str(photos), "--json"]
+    process = subprocess.Popen(
+        [*command, "--quiet", *PLUGIN],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "interrupted.\n")

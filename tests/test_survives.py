@@ -520,7 +520,7 @@ def test_notes_are_raised_at_the_end_of_the_block_only() -> None:
                 os.kill(os.getpid(), signal.SIGINT)
             reached = True
         assert reached
-        interrupts.finish()
+        interrupts.note()
         os.kill(os.getpid(), signal.SIGINT)  # everything is done: nothing happens
 
 

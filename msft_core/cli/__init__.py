@@ -24,6 +24,7 @@ from msft_core.cli import (
     report,
     run,
 )
+from msft_core.system import collector
 
 _TRAIN = "Train"
 _USE = "Use a trained classifier"
@@ -69,7 +70,7 @@ def _options(
 
 def main() -> None:
     """Run the command line; every error becomes a line or two on standard error."""
-    errors.ends_process = True
+    errors.ends_process = collector.process_is_ours = True
     # What is left at the end of the process (MindSpore's Cells) is not to be interrupted.
     atexit.register(errors.ignore_signals)
     try:

@@ -90,32 +90,35 @@ def command(
         from msft_core.engine.predict import classify, draw, find_images, write_csv
         from msft_core.errors import UsageError
         from msft_core.system.console import console_reporter
+        from msft_core.system.interrupts import Interrupts
 
         if explain and picture is None:
             raise UsageError("--explain draws into a picture: give --picture FILE too.")
         files = find_images(_names(images))
         # What is asked for goes to standard output, and nothing else.
         reporter = console_reporter(quiet=quiet, verbose=verbose, to_stderr=True)
-        classifier = open_run(
-            run,
-            modules=plugin or (),
-            without=without or (),
-            device=device,
-            reporter=reporter if verbose else console_reporter(quiet=True),
-        ).classifier
-        show = _Json(classifier.classes, top) if as_json else _Silent()
-        one = len(files) == 1  # is done at once
-        several = reporter.progress("predicting", len(files), "images")
-        with nullcontext(lambda count: None) if one else several as advance:
-            found = classify(classifier, files, advance, show)
-        if not as_json:
-            _print_table(found.files, found.probabilities, classifier.classes, top)
-        for file, problem in found.problems.items():
-            reporter.warning(f"{file} cannot be used: {problem}.")
-        if csv is not None:
-            write_csv(classifier, found, csv)
-        if picture is not None:
-            draw(classifier, found, picture, explain=explain, reporter=reporter)
+        interrupts = Interrupts()
+        with interrupts.caught():
+            classifier = open_run(
+                run,
+                modules=plugin or (),
+                without=without or (),
+                device=device,
+                reporter=reporter if verbose else console_reporter(quiet=True),
+            ).classifier
+            show = _Json(classifier.classes, top) if as_json else _Silent()
+            one = len(files) == 1  # is done at once
+            several = reporter.progress("predicting", len(files), "images")
+            with nullcontext(lambda count: None) if one else several as advance:
+                found = classify(classifier, files, advance, show, interrupts)
+            if not as_json:
+                _print_table(found.files, found.probabilities, classifier.classes, top)
+            for file, problem in found.problems.items():
+                reporter.warning(f"{file} cannot be used: {problem}.")
+            if csv is not None:
+                write_csv(classifier, found, csv)
+            if picture is not None:
+                draw(classifier, found, picture, explain=explain, reporter=reporter)
         if found.problems:
             raise typer.Exit(1)
 
@@ -177,6 +180,8 @@ def _print_table(
     from rich.table import Table
     from rich.text import Text
 
+    from msft_core.system.console import printable
+
     count = top or (5 if len(files) == 1 else 1)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("file", overflow="fold")
@@ -184,11 +189,11 @@ def _print_table(
     table.add_column("probability", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for file, values in zip(files, probabilities, strict=True):
-        shown = file.encode("utf-8", "backslashreplace").decode()
+        shown = printable(file)
         for place, (name, value) in enumerate(_ranked(values, classes, count)):
             table.add_row(
                 Text(shown if place == 0 else ""),
-                Text(name),
+                Text(printable(name)),
                 f"{value:.1%}",
                 Bar(1.0, 0.0, value, width=20),
             )

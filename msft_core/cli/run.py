@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from msft_core.cli import completion, errors, help
+from msft_core.cli import completion, help
 from msft_core.cli.errors import reported
 from msft_core.cli.options import PLUGINS, Blocked, Modules
 
@@ -190,7 +190,6 @@ def command(
         from msft_core.engine import run as engine
         from msft_core.engine.run_each import run_each
         from msft_core.plugins.trace import Tracer, is_asked_for
-        from msft_core.system import collector
         from msft_core.system.console import console_reporter
 
         flags = {
@@ -208,7 +207,6 @@ def command(
             _given(flags), *(configuration.parse_assignment(text) for text in assignments or [])
         )
         raw = configuration.merge(file, given)
-        collector.process_is_ours = errors.ends_process
         how: dict[str, Any] = {
             "out": out,
             "reporter": console_reporter(quiet=quiet, verbose=verbose),

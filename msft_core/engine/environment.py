@@ -6,16 +6,18 @@ import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from msft_core.config import RunConfig
 from msft_core.data.checking import Findings
 from msft_core.engine.asking import Asker
+from msft_core.files import sha256_of
 from msft_core.plugins.loading import FROM_PYTHON
 from msft_core.runs.live import LiveRun
 from msft_core.system.device import Runtime, versions
 from msft_core.training.trainer import Trainer
-from msft_core.types import MOVING_STATISTICS, Backbone, ImageTable, RunReport, Stage
+from msft_core.types import MOVING_STATISTICS, Backbone, Best, ImageTable, RunReport, Stage
 
 
 def features_depend_on(
@@ -90,9 +92,21 @@ def ending(
         "reason": report.reason,
         "ended": ended.isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
-        "best": {"epoch": best.epoch, "metric": best.metric, "value": best.value} if best else None,
+        "best": _best(best, report.folder) if best else None,
         "stages": _stages(run.backbone, run.joined),
         "warnings": list(warnings),
+    }
+
+
+def _best(best: Best, folder: Path) -> dict[str, Any]:
+    """The best checkpoint: which file, and with which content predictions.csv was made."""
+    inside = best.path.parent == folder
+    return {
+        "epoch": best.epoch,
+        "metric": best.metric,
+        "value": best.value,
+        "file": best.path.name if inside else str(best.path.absolute()),
+        "sha256": sha256_of(best.path) if best.path.is_file() else "",
     }
 
 

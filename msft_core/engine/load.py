@@ -63,6 +63,8 @@ def open_run(
     """
     found = opening.find(Path(run))
     loaded = load_plugins(modules=modules, without=without, objects=objects)
+    if Path(run).expanduser().is_dir() and found.checkpoint.name == "last.ckpt":
+        reporter.warning(f"{run} has no best checkpoint: msft uses last.ckpt.")
     return FinishedRun(found, loaded, device=device, reporter=reporter, pages=_pages)
 
 

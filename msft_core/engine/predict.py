@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from msft_core.errors import UsageError
 from msft_core.folders import files_below
+from msft_core.system.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from msft_core.runs.classifier import Classifier
@@ -66,6 +67,7 @@ def classify(
     files: Sequence[str],
     advance: Callable[[int], None],
     emit: Callable[[str, Array], None] = lambda file, values: None,
+    interrupts: Interrupts | None = None,
 ) -> Classified:
     """Classify files. A file that cannot be used hinders no other.
 
@@ -74,6 +76,7 @@ def classify(
         files: the files.
         advance: called with the number of files done since the last call.
         emit: called with each file and its probabilities, float32 (K,), as soon as they are known.
+        interrupts: raised between images, since MindSpore cannot be interrupted.
     """
     import numpy as np
 
@@ -89,13 +92,18 @@ def classify(
             problems[index] = str(error)
             raise
 
+    signals = interrupts or Interrupts()
+    if interrupts is not None:
+        interrupts.install()  # MindSpore may have replaced the handlers
     names, rows, last = [], [], -1
-    for index, values in classifier.probabilities(range(len(files)), read):
-        names.append(files[index])
-        rows.append(values)
-        emit(files[index], values)
-        advance(index - last)
-        last = index
+    with signals.held():
+        for index, values in classifier.probabilities(range(len(files)), read):
+            names.append(files[index])
+            rows.append(values)
+            emit(files[index], values)
+            advance(index - last)
+            last = index
+            signals.check()
     advance(len(files) - 1 - last)
     together = np.stack(rows) if rows else np.zeros((0, len(classifier.classes)), np.float32)
     return Classified(tuple(names), together, {files[i]: problems[i] for i in sorted(problems)})

@@ -67,7 +67,7 @@ def run(
         KeyboardInterrupt: on Ctrl-C. If the run has begun, it is raised after ``on_run_end``, with
             the ``RunReport`` as its argument. Otherwise it has no argument.
     """
-    interrupts, reporter = Interrupts(), reporter or console_reporter()
+    interrupts = Interrupts()
     with interrupts.caught():
         # In a function of its own, so that its Cells are gone before the handlers are.
         return run_steps(
@@ -179,6 +179,8 @@ def run_steps(
         folder.write_json("environment.json", {**about, "features": feed.engine})
         folder.write_json("classes.json", list(splits.classes))
         folder.write_lines("skipped.jsonl", found.skipped)
+        # From here on an interruption has a run folder to tell of: it waits for step 9.
+        interrupts.note()
         folder.commit()
         log.open(folder.path / "log.txt")
         if_refused.pop_all()
@@ -217,8 +219,8 @@ def _train_to_the_end(
     error: BaseException | None = None
     try:
         epochs = run.config.training.epochs
-        with interrupts.held():
-            view.begin(epochs)
+        view.begin(epochs)
+        interrupts.resume()
         run.call("on_run_start")
         # 9: the epochs.
         for epoch in range(1, epochs + 1):
@@ -230,14 +232,26 @@ def _train_to_the_end(
                 break
     except (Exception, KeyboardInterrupt) as caught:
         error = caught
-    error = _caught(view.finishing, error)
-    # 10: last.ckpt, the best checkpoint again, and the end. Whatever fails, the rest is done.
+    finally:
+        interrupts.note()
+
+    # 10: last.ckpt, the best checkpoint again, and the end. Whatever fails, the rest is done, and
+    # signals are only noted, except while predictions are made and in plugins.
+    def first_error(do: Callable[[], object]) -> BaseException | None:
+        return _caught(do, error, interrupts)
+
+    error = first_error(view.finishing)
     if error is None or isinstance(error, KeyboardInterrupt):
-        error = _caught(run.save_last, error)
+        error = first_error(run.save_last)
     if run.best:
-        error = _caught(run.reload_best, error)
+        error = first_error(run.reload_best)
     if run.best:
-        error = _caught(run.write_predictions, error)
+
+        def write_predictions() -> None:
+            with interrupts.heeded():
+                run.write_predictions()
+
+        error = first_error(write_predictions)
 
     def write_environment() -> None:
         from msft_core.engine.environment import ending
@@ -245,17 +259,16 @@ def _train_to_the_end(
         seconds = time.perf_counter() - began
         run.write_environment(ending(run, _report(run, error), log.warnings, seconds))
 
-    error = _caught(write_environment, error)
+    error = first_error(write_environment)
     report = _report(run, error)
     for failure in run.call_guarded("on_run_end", report=report, error=error):
         if error is None:
             error = failure
             report = _report(run, error)
-            _caught(write_environment, None)
+            _caught(write_environment, None, interrupts)
         elif not isinstance(failure, KeyboardInterrupt):
             run.reporter.warning(str(failure))
     run.feed.close()
-    interrupts.finish()
     view.close()
     # The user gets the end of a run from whoever called it. The log has it too.
     if isinstance(error, KeyboardInterrupt):
@@ -271,10 +284,13 @@ def _train_to_the_end(
     return report
 
 
-def _caught(do: Callable[[], object], error: BaseException | None) -> BaseException | None:
-    """Do something; the first error of all, if there is any."""
+def _caught(
+    do: Callable[[], object], error: BaseException | None, interrupts: Interrupts
+) -> BaseException | None:
+    """Do something; the first error of all, if there is any. A noted signal is one."""
     try:
         do()
+        interrupts.check()
     except (Exception, KeyboardInterrupt) as caught:
         return error or caught
     return error

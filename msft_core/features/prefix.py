@@ -93,7 +93,8 @@ class FrozenPrefix:
         if ask_extractor is not None:
             # Not before the convolution above: MindSpore reads the variable there.
             onednn.release()
-            self._engine = ask_extractor(chain, padded(example, BATCH), features)
+            with MINDSPORE:  # an extractor may export and compile with it
+                self._engine = ask_extractor(chain, padded(example, BATCH), features)
         self._agrees = False
         self._say = say
 
@@ -129,7 +130,7 @@ class FrozenPrefix:
             raise
 
     def _compute_in(self, engine: Engine, images: Array) -> Array:
-        with blaming(engine.plugin, "build_feature_extractor"):
+        with MINDSPORE, blaming(engine.plugin, "build_feature_extractor"):
             # A copy, since what it is compared with is computed from the same images.
             features = engine.extractor.compute(images if self._agrees else images.copy())
         self._require_form(features, engine.plugin)

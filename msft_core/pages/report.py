@@ -25,9 +25,9 @@ from msft_core.pages.drawing import most_telling
 from msft_core.pages.rendering import write_page
 from msft_core.pages.texts import counted, duration, number, percent
 from msft_core.pages.thumbnails import data_uri, overlay
-from msft_core.runs.finished import read_facts
 from msft_core.runs.intervals import accuracy_interval
 from msft_core.runs.measures import measure
+from msft_core.runs.opening import read_facts
 from msft_core.types import EpochRecord, Predictions, Run
 
 _MISTAKES, _DOUBTS, _BATCH = 12, 6, 14

@@ -124,9 +124,9 @@ def _files(name: str, kind: str) -> Iterator[tuple[str, str]]:
 
 def _renamed(text: str, name: str) -> str:
     # The contract version of this msft, whichever version the templates declare.
-    major, minor = map(int, compat.API_VERSION.split("."))
+    major = int(compat.API_VERSION.split(".")[0])
     text = re.sub(r'msft_api = "[\d.]+"', f'msft_api = "{compat.API_VERSION}"', text)
-    text = re.sub(r"msft>=[\d.]+,<[\d.]+", f"msft>={compat.API_VERSION},<{major}.{minor + 1}", text)
+    text = re.sub(r"msft>=[\d.]+,<[\d.]+", f"msft>={compat.API_VERSION},<{major + 1}", text)
     names = {
         "msft-example": f"msft-{name.replace('_', '-')}",
         "msft_example": f"msft_{_identifier(name)}",

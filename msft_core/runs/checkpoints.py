@@ -6,9 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from msft_core.errors import MsftError, WeightsError
+from pydantic import Field, TypeAdapter
+
+from msft_core.errors import MsftError, WeightsError, first_line
 from msft_core.files import json_text, write_atomically
 from msft_core.types import Preprocessing, Reporter
 from msft_core.weights import read_checkpoint
@@ -35,8 +37,8 @@ class Evaluation:
         extractors: settings of the extractors that took part in the run, by name.
     """
 
-    batch_size: int = 24
-    stages_apart: int = 0
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 24
+    stages_apart: Annotated[int, Field(ge=0)] = 0
     engine: str = ""
     compiled: bool = True
     extractors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -112,22 +114,24 @@ def describe_checkpoint(checkpoint: Checkpoint, reporter: Reporter) -> Checkpoin
             )
         mean, std = (tuple(json.loads(metadata["preprocessing"])[key]) for key in ("mean", "std"))
         preprocessing = {**json.loads(metadata["preprocessing"]), "mean": mean, "std": std}
-        info = CheckpointInfo(
-            backbone=metadata["backbone"],
-            settings=json.loads(metadata.get("settings", "{}")),
-            dialect=metadata["dialect"],
-            strategy=metadata["strategy"],
-            classes=tuple(json.loads(metadata["classes"])),
-            preprocessing=Preprocessing(**preprocessing),
-            origins=json.loads(metadata.get("origins", "{}")),
-            versions=json.loads(metadata.get("versions", "{}")),
-            evaluation=Evaluation(**json.loads(metadata.get("evaluation", "{}"))),
-            epoch=int(metadata.get("epoch", "0")),
-            format=number,
-        )
+        told: dict[str, Any] = {
+            "backbone": metadata["backbone"],
+            "settings": json.loads(metadata.get("settings", "{}")),
+            "dialect": metadata["dialect"],
+            "strategy": metadata["strategy"],
+            "classes": tuple(json.loads(metadata["classes"])),
+            "preprocessing": preprocessing,
+            "origins": json.loads(metadata.get("origins", "{}")),
+            "versions": json.loads(metadata.get("versions", "{}")),
+            "evaluation": json.loads(metadata.get("evaluation", "{}")),
+            "epoch": int(metadata.get("epoch", "0")),
+            "format": number,
+        }
+        # The file may be a stranger's: every field is checked.
+        info = TypeAdapter(CheckpointInfo).validate_python(told)
     except (KeyError, ValueError, TypeError) as error:
         raise WeightsError(
-            f"{path}: its metadata is damaged ({error!r}); give another checkpoint"
+            f"{path}: its metadata is damaged ({first_line(error)}); give another checkpoint"
         ) from error
     if "settings" not in metadata:
         reporter.info(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -84,7 +83,6 @@ class Classifier:
         )
         self._trainer.skip_stages(info.evaluation.stages_apart)
         self._prefix: FrozenPrefix | None = None
-        self._lock = threading.Lock()
         _close_at_exit(self)
 
     @property
@@ -150,6 +148,9 @@ class Classifier:
             raise DataError(f"there is no class {class_name!r}: {', '.join(self.classes)}.")
         alone = is_one(images)
         sources = [images] if alone else list(images)
+        if not sources:
+            size = self.preprocessing.size
+            return np.zeros((0, size, size), np.float32)
         pixels = np.stack([self.view(source, index) for index, source in enumerate(sources)])
         inputs = normalise(pixels, self.preprocessing)
         if class_name is None:
@@ -303,10 +304,9 @@ class Classifier:
             yield from zip(indices, self._compute_features(images), strict=True)
 
     def _compute_features(self, images: Array) -> Array:
-        with self._lock:
+        with MINDSPORE:
             if self._prefix is None:
                 self._prefix = self._make_prefix(images)
-        with MINDSPORE:
             try:
                 return self._prefix.compute(images)
             except EngineFailed as reason:

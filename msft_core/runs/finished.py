@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -114,11 +113,11 @@ class FinishedRun:
     @cached_property
     def best(self) -> Best | None:
         """See ``Run``."""
-        path = self.folder / "best.ckpt"
-        if self.checkpoint.name != path.name or not self.is_whole:
+        if not self.is_whole or self.checkpoint.name != opening.best_file(self.folder):
             return None
-        told = read_facts(self.folder).get("best")
-        if isinstance(told, dict):
+        path = self.checkpoint
+        told = opening.read_facts(self.folder).get("best")
+        if isinstance(told, dict) and self._made_them:
             with suppress(KeyError, TypeError, ValueError):
                 return Best(path, int(told["epoch"]), float(told["value"]), str(told["metric"]))
         # A run that was killed, or that an older msft wrote.
@@ -193,7 +192,7 @@ class FinishedRun:
         """See ``Run``. For val from ``predictions.csv``, where the best checkpoint was opened."""
         if split not in self._predicted:
             path = self.folder / PREDICTIONS
-            if split == "val" and self._is_best and path.is_file():
+            if split == "val" and self.is_whole and path.is_file() and self._made_them:
                 found = read_predictions(path)
                 if found.classes != self.info.classes:
                     raise MsftError(f"{path} has other classes than {self.checkpoint}.")
@@ -229,6 +228,11 @@ class FinishedRun:
         """See ``Run``."""
         from msft_core.runs.shown import as_evaluated
 
+        if split == "val" and self.config.data.augment_validation:
+            raise UsageError(
+                "the run judged augmented validation images (data.augment_validation), and only "
+                "the run itself can show those."
+            )
         return as_evaluated(self._table(split), split, ids, self.info.preprocessing)
 
     def explain(self, split: str, ids: Sequence[str]) -> Array:
@@ -265,23 +269,22 @@ class FinishedRun:
     def _ended(self, what: str) -> UsageError:
         return UsageError(f"{what}: the run in {self.folder} has ended.")
 
-    @property
-    def _is_best(self) -> bool:
-        return self.is_whole and self.checkpoint == self.folder / "best.ckpt"
+    @cached_property
+    def _made_them(self) -> bool:
+        """Whether ``predictions.csv`` is of the opened checkpoint."""
+        facts = opening.read_facts(self.folder)
+        made = opening.made_the_predictions(self.checkpoint, facts)
+        if made is False and self.checkpoint.name == opening.best_file(self.folder):
+            self.reporter.warning(
+                f"{self.checkpoint} is not the file that {PREDICTIONS} was made with, so msft "
+                "predicts the images again."
+            )
+        return made is True
 
     def _table(self, split: str) -> Any:
         if split not in ("train", "val"):
             raise ValueError(f"there is no split {split!r}: use 'train' or 'val'")
         return getattr(self.splits, split)
-
-
-def read_facts(folder: Path) -> dict[str, Any]:
-    """The content of ``environment.json``; empty where it cannot be read."""
-    try:
-        value = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 if TYPE_CHECKING:

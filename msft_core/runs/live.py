@@ -197,20 +197,22 @@ class LiveRun:
 
     def save_checkpoint(self, path: Path) -> Path:
         """See ``Run``."""
-        with self._interrupts.held():
+        # Who saves the best network sets it as the best one next: a Ctrl-C waits for both.
+        with self._interrupts.held(then_check=False):
             return save_checkpoint(Path(path), self.state, self._about())
 
     def set_best(self, path: Path, epoch: int, value: float, metric: str) -> None:
         """See ``Run``."""
         if not Path(path).is_file():
             raise ValueError(f"set_best: there is no file {path}")
-        self.state.best = Best(Path(path), epoch, float(value), metric)
-        self._of_best = _Evaluated(
-            parameters_digests(self.trainer.network)[-1],
-            dict(self._predicted),
-            dict(self._evaluated),
-            dict(self._shown_in),
-        )
+        with self._interrupts.held(then_check=False):
+            self.state.best = Best(Path(path), epoch, float(value), metric)
+            self._of_best = _Evaluated(
+                parameters_digests(self.trainer.network)[-1],
+                dict(self._predicted),
+                dict(self._evaluated),
+                dict(self._shown_in),
+            )
 
     def record(self, name: str, value: float) -> None:
         """See ``Run``."""
@@ -237,12 +239,14 @@ class LiveRun:
     def call_guarded(self, hook: str, **arguments: Any) -> Iterator[MsftError | KeyboardInterrupt]:
         """Call a hook of every plugin, whatever any of them raises; give what was raised.
 
-        The first Ctrl-C ends the function that it meets. The second one ends the calls.
+        The first Ctrl-C ends the function that it meets. The second one ends the calls. Between
+        them signals are only noted.
         """
         interrupted = False
         for plugin in self._plugins.names_with(hook, self.config.enabled):
             try:
-                self._plugins.call_one(hook, plugin, run=self, **arguments)
+                with self._interrupts.heeded():
+                    self._plugins.call_one(hook, plugin, run=self, **arguments)
             except MsftError as error:
                 yield error
             except KeyboardInterrupt as interrupt:
@@ -283,27 +287,28 @@ class LiveRun:
     def reload_best(self) -> None:
         """Put the best checkpoint's values into the network, with what was predicted then.
 
+        Call it where signals are only noted: a network of which half is loaded is none.
+
         Raises:
             MsftError: it cannot be read. Then there is no best any more.
         """
         best = self.best
         assert best is not None
-        with self._interrupts.held():
-            try:
-                load_parameters(best.path, self.state)
-            except Exception as error:
-                self.best = None
-                raise MsftError(
-                    f"the best checkpoint {best.path} cannot be read: {first_line(error)}"
-                ) from error
-            digests = parameters_digests(self.trainer.network)
-            self.feed.refresh(digests)
-            self.forget()
-            of_best = self._of_best
-            # Not where the file holds other weights than the network had: an average of them, say.
-            if of_best and of_best.weights == digests[-1]:
-                self._predicted, self._evaluated = of_best.predicted, of_best.evaluated
-                self._shown_in = of_best.shown_in
+        self.forget()
+        try:
+            load_parameters(best.path, self.state)
+        except Exception as error:
+            self.best = None
+            raise MsftError(
+                f"the best checkpoint {best.path} cannot be read: {first_line(error)}"
+            ) from error
+        digests = parameters_digests(self.trainer.network)
+        self.feed.refresh(digests)
+        of_best = self._of_best
+        # Not where the file holds other weights than the network had: an average of them, say.
+        if of_best and of_best.weights == digests[-1]:
+            self._predicted, self._evaluated = of_best.predicted, of_best.evaluated
+            self._shown_in = of_best.shown_in
 
     def begin_epoch_end(self, record: EpochRecord) -> None:
         """Forget the results of the old weights, and add the epoch to the history."""

@@ -6,6 +6,8 @@ Nothing that a file contains runs as code: a plugin is used if it is installed, 
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 from msft_core import config as configuration
 from msft_core.config import RunConfig
 from msft_core.errors import DataError, MsftError, UsageError, WeightsError, suggest
+from msft_core.files import sha256_of
 from msft_core.plugins.registry import Plugins
 from msft_core.runs.checkpoints import CheckpointInfo
+from msft_core.runs.folder import is_run_folder
 from msft_core.system.cache_folder import cache_dir
 from msft_core.system.interrupts import Interrupts
 from msft_core.types import (
@@ -33,8 +37,6 @@ if TYPE_CHECKING:
     from msft_core.runs.classifier import Classifier
     from msft_core.system.device import Runtime
     from msft_core.weights import Checkpoint
-
-_OF_A_RUN = ("config.toml", "classes.json")
 
 
 @dataclass(frozen=True)
@@ -58,26 +60,49 @@ def find(path: Path) -> Found:
     """
     path = path.expanduser()
     if path.is_dir():
-        if not _is_run(path):
-            inside = [one for one in sorted(path.iterdir()) if one.is_dir() and _is_run(one)]
+        if not is_run_folder(path):
+            inside = [one for one in sorted(path.iterdir()) if one.is_dir() and is_run_folder(one)]
             hint = f": did you mean {inside[-1]}?" if inside else ", which has a config.toml."
             raise UsageError(f"{path} is no run folder{hint}")
-        for name in ("best.ckpt", "last.ckpt"):
+        for name in (best_file(path), "best.ckpt", "last.ckpt"):
             if (path / name).is_file():
                 return Found(path / name, path)
         raise UsageError(
             f"{path} has no checkpoint: the run ended before it kept one, or the file was removed."
         )
     if path.is_file():
-        return Found(path, path.parent if _is_run(path.parent) else None)
+        return Found(path, path.parent if is_run_folder(path.parent) else None)
     near = ""
     if path.parent.is_dir():
         near = suggest(path.name, [one.name for one in path.parent.iterdir()])
     raise UsageError(f"there is no run folder or checkpoint {path}.{near}")
 
 
-def _is_run(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in _OF_A_RUN)
+def read_facts(folder: Path) -> dict[str, Any]:
+    """The content of ``environment.json``; empty where it cannot be read."""
+    try:
+        value = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def best_file(folder: Path) -> str:
+    """The name of the best checkpoint in a run folder: a plugin may have called it otherwise."""
+    told = read_facts(folder).get("best")
+    name = told.get("file", "") if isinstance(told, dict) else ""
+    return name if isinstance(name, str) and name == Path(name).name != "" else "best.ckpt"
+
+
+def made_the_predictions(checkpoint: Path, facts: Mapping[str, Any]) -> bool | None:
+    """Whether ``predictions.csv`` is of this checkpoint, and not of one that stood there before.
+
+    Returns: None where ``environment.json`` does not say.
+    """
+    told = facts.get("best")
+    if not isinstance(told, dict) or "sha256" not in told:
+        return None
+    return bool(told.get("file") == checkpoint.name and told["sha256"] == sha256_of(checkpoint))
 
 
 def prepare(device: str, reporter: Reporter) -> Runtime:
@@ -124,7 +149,7 @@ def read_config(folder: Path, plugins: Plugins, reporter: Reporter) -> RunConfig
 def _give_again(modules: Any) -> str:
     if not modules:
         return ""
-    again = " ".join(f"--plugin {module}" for module in modules)
+    again = " ".join(f"--plugin {shlex.quote(str(module))}" for module in modules)
     return f" The run was given plugins; trust them, and give them again: {again}"
 
 
@@ -313,7 +338,7 @@ def require(plugins: Plugins, kind: Kind, name: str, info: CheckpointInfo, where
         way = f"It came from {origin.partition(' ')[2]}: give it again, --plugin FILE."
     elif origin.startswith("run("):
         way = "It came from an object in a Python program: give it again, plugins=[...]."
-    elif origin:
+    elif re.fullmatch(r"[A-Za-z0-9][\w.-]* [\w.+!-]+", origin):
         package, _, version = origin.partition(" ")
         way = f"It came from {package} {version}: pip install {package}."
     else:

@@ -11,9 +11,8 @@ from typing import Any
 
 from msft_core.config.sources import read_toml
 from msft_core.errors import UsageError, first_line
-from msft_core.runs.finished import read_facts
 from msft_core.runs.folder import is_run_folder
-from msft_core.runs.opening import read_history
+from msft_core.runs.opening import best_file, made_the_predictions, read_facts, read_history
 from msft_core.runs.predictions_file import NAME as PREDICTIONS
 from msft_core.runs.predictions_file import read_predictions
 from msft_core.types import Best, EpochRecord, Predictions
@@ -96,7 +95,7 @@ def read_record(folder: Path) -> RunRecord:
         classes=classes,
         history=history,
         best=_best(folder, facts),
-        predictions=_predictions(folder / PREDICTIONS),
+        predictions=_predictions(folder / PREDICTIONS, facts),
     )
 
 
@@ -137,16 +136,22 @@ def _best(folder: Path, facts: Mapping[str, Any]) -> Best | None:
     if not isinstance(best, dict):
         return None
     try:
-        path = folder / "best.ckpt"
+        path = folder / best_file(folder)
         return Best(path, int(best["epoch"]), float(best["value"]), str(best["metric"]))
     except (KeyError, TypeError, ValueError) as error:
         place = folder / "environment.json"
         raise UsageError(f"{place} is damaged: {first_line(error)} in best.") from error
 
 
-def _predictions(path: Path) -> Predictions | None:
+def _predictions(path: Path, facts: Mapping[str, Any]) -> Predictions | None:
     if not path.exists():
         return None
+    checkpoint = path.with_name(best_file(path.parent))
+    if checkpoint.is_file() and made_the_predictions(checkpoint, facts) is False:
+        raise UsageError(
+            f"{path} is not of the {checkpoint.name} beside it, which was replaced after the run: "
+            "this run cannot be compared."
+        )
     predictions = read_predictions(path)
     if len(set(predictions.ids)) < len(predictions.ids):
         raise UsageError(f"{path} is damaged: it names a file twice.")

@@ -7,6 +7,7 @@ notebook, a log file, CI) there are plain lines.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -136,7 +137,7 @@ class TerminalReporter(PlainReporter):
             return False
         from rich.text import Text
 
-        line = Text(_printable(message, file))
+        line = Text(printable(message, file))
         if message.startswith("warning: "):
             line.stylize("yellow", 0, len("warning:"))
         if self._view is not None:
@@ -185,13 +186,20 @@ class TerminalReporter(PlainReporter):
 
 
 def _print(message: str, file: TextIO) -> None:
-    print(_printable(message, file), file=file, flush=True)
+    print(printable(message, file), file=file, flush=True)
 
 
-def _printable(message: str, file: TextIO) -> str:
-    """A message that may name a file whose name no encoding has."""
+def printable(message: str, file: TextIO | None = None) -> str:
+    """A message that may name a file whose name no encoding has, or that commands the terminal.
+
+    Names in a stranger's checkpoint or archive may hold control characters.
+    """
     encoding = getattr(file, "encoding", None) or "utf-8"
-    return message.encode(encoding, "backslashreplace").decode(encoding)
+    shown = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", message)
+    return shown.encode(encoding, "backslashreplace").decode(encoding)
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,10 @@ from msft_core.config import RuntimeSettings
 from msft_core.errors import DeviceError
 from msft_core.system import collector, onednn
 from msft_core.types import Reporter
+
+MINDSPORE = threading.RLock()
+"""Held while MindSpore computes, since compiling changes its mode for the whole process: a
+classifier may predict in one thread while a run trains in another."""
 
 
 @dataclass(frozen=True)
@@ -109,20 +114,25 @@ def _select(device: str) -> None:
         import mindspore as ms
     target = {"cpu": "CPU", "gpu": "GPU", "ascend": "Ascend"}[device]
     try:
-        # `graph` compiles each step by itself, so the context stays in PyNative mode.
-        ms.set_context(mode=ms.PYNATIVE_MODE)
-        # After the first operator, as in a notebook, setting even the same device is an error.
-        if ms.get_context("device_target") != target:
-            ms.set_device(target)
-        # A compiled optimizer nests two calls for each parameter of a group with its own rate. The
-        # default limit of 1000 is enough for about 490 parameters, and DenseNet-201 has 600.
-        ms.set_recursion_limit(10_000)
-        _try_out(ms)
+        with MINDSPORE:
+            _choose(ms, target)
     except Exception as error:
         raise DeviceError(
             f"--device {device}: MindSpore {ms.__version__} cannot use it here "
             f"({str(error).strip().splitlines()[0]}). Try --device cpu."
         ) from error
+
+
+def _choose(ms: Any, target: str) -> None:
+    # `graph` compiles each step by itself, so the context stays in PyNative mode.
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    # After the first operator, as in a notebook, setting even the same device is an error.
+    if ms.get_context("device_target") != target:
+        ms.set_device(target)
+    # A compiled optimizer nests two calls for each parameter of a group with its own rate. The
+    # default limit of 1000 is enough for about 490 parameters, and DenseNet-201 has 600.
+    ms.set_recursion_limit(10_000)
+    _try_out(ms)
 
 
 def _try_out(ms: Any) -> None:

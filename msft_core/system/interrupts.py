@@ -50,14 +50,19 @@ class Interrupts:
                 signal.signal(number, self._handle)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold an interrupt back until the end of the block, or until ``check``."""
+    def held(self, *, then_check: bool = True) -> Iterator[None]:
+        """Hold an interrupt back until the end of the block, or until ``check``.
+
+        Args:
+            then_check: raise it at the end of the block; otherwise at the next ``check``, where
+                what follows belongs to the block.
+        """
         self._holds += 1
         try:
             yield
         finally:
             self._holds -= 1
-        if not self._holds:
+        if then_check and not self._holds:
             self.check()
 
     @contextmanager
@@ -74,12 +79,21 @@ class Interrupts:
             self._notes_only = False
         self.check()
 
-    def finish(self) -> None:
-        """Ignore signals from now on: everything is done, and what is left is to clean up."""
+    def note(self) -> None:
+        """Only note signals from now on, until ``resume`` or inside ``heeded``."""
         self._notes_only = True
 
+    @contextmanager
+    def heeded(self) -> Iterator[None]:
+        """Raise signals inside the block, though they are only noted around it."""
+        self._notes_only = False
+        try:
+            yield
+        finally:
+            self._notes_only = True
+
     def resume(self) -> None:
-        """Heed signals again after ``finish``, and raise one that came meanwhile."""
+        """Heed signals again after ``note``, and raise one that came meanwhile."""
         self._notes_only = False
         self.check()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,11 +10,8 @@ import numpy as np
 from mindspore import nn
 
 from msft_core.errors import first_line
+from msft_core.system.device import MINDSPORE as MINDSPORE
 from msft_core.types import Array
-
-MINDSPORE = threading.RLock()
-"""Held while MindSpore computes, since compiling changes its mode for the whole process: a
-classifier may predict in one thread while a run trains in another."""
 
 
 def in_graph_mode(cell: nn.Cell, *arguments: Any) -> Any:

@@ -24,6 +24,7 @@ import msft_plugins.report
 from msft_core import UsageError, hookimpl
 from msft_core.engine.load import open_run
 from msft_core.engine.report import write_report
+from msft_core.files import sha256_of
 from msft_core.pages import charts
 from msft_core.pages.texts import duration, percent, short
 from msft_core.runs.intervals import intervals
@@ -111,6 +112,8 @@ def test_environment_json_says_how_the_run_ended_and_what_trained(msft_run: Msft
         "epoch": report.best.epoch,
         "metric": "accuracy",
         "value": report.best.value,
+        "file": "best.ckpt",
+        "sha256": sha256_of(report.best.path),
     }  # type: ignore[union-attr]
     assert facts["dataset"]["counts"] == {"train": [8, 8], "val": [4, 4]}
     assert facts["dataset"]["twins"] == []

@@ -123,6 +123,7 @@ def _add(table: Table, *cells: str) -> None:
 
 
 def _runs(comparison: Comparison) -> Table:
+
     figures = ("right", "accuracy", "95 %", "best", "time", "epoch")
     table = _table("run", *figures, figures=figures)
     for run in comparison.runs:
@@ -141,6 +142,7 @@ def _runs(comparison: Comparison) -> Table:
 
 
 def _pairs(comparison: Comparison) -> Table:
+
     columns = ("only it is right", "points", "95 %", "p")
     table = _table("pair", *columns, figures=columns)
     for pair in comparison.pairs:
@@ -155,6 +157,7 @@ def _pairs(comparison: Comparison) -> Table:
 
 def _curves(comparison: Comparison, encoding: str) -> Table:
     """Validation figures by epoch: a line of blocks for each, all runs on one scale."""
+
     table = _table(
         "run", "metric", "by epoch", "first", "last", figures=("by epoch", "first", "last")
     )
@@ -173,6 +176,7 @@ def _curves(comparison: Comparison, encoding: str) -> Table:
 
 
 def _differences(comparison: Comparison) -> Table:
+
     table = _table("setting", *(run.name for run in comparison.runs))
     for key, values in comparison.differences.items():
         _add(table, key, *map(setting_text, values))

@@ -86,11 +86,12 @@ class _Loader:
 
     def load_entry_point(self, entry_point: metadata.EntryPoint, blocked: set[str]) -> None:
         """Load an installed plugin. A broken one is listed as broken."""
-        name, dist = entry_point.name, entry_point.dist
+        name = entry_point.name
+        package, version = _package_of(entry_point.dist)
         info = PluginInfo(
             name,
-            version=dist.version if dist else "",
-            origin=f"{dist.name} {dist.version}" if dist else entry_point.value,
+            version=version,
+            origin=f"{package} {version}" if package else entry_point.value,
             status="broken",
             location=entry_point.value,
         )
@@ -296,7 +297,19 @@ def _name_of_object(plugin: object) -> str:
 
 
 def _is_ours(entry_point: metadata.EntryPoint) -> bool:
-    return entry_point.dist is not None and entry_point.dist.name == "msft"
+    return _package_of(entry_point.dist)[0] == "msft"
+
+
+@functools.cache
+def _package_of(dist: metadata.Distribution | None) -> tuple[str, str]:
+    """Name and version of a package, empty where there is none.
+
+    Each look into a distribution parses its metadata again, with the whole description in it.
+    """
+    if dist is None:
+        return "", ""
+    found = dist.metadata
+    return found["Name"], found["Version"]
 
 
 def names_in_environment(variable: str) -> list[str]:

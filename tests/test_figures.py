@@ -489,3 +489,10 @@ def test_the_component_is_a_callback_that_is_on_by_default() -> None:
     assert component.settings().enabled
     with pytest.raises(ValueError, match="less than or equal to 100"):
         component.settings(predictions=101)
+
+
+def test_file_names_that_are_not_utf_8_and_control_characters_are_drawn(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path, answers([0, 1], [1, 1], [0.9, 0.8], "\udcff\udcfe", "a\nb\x07"))
+    msft_plugins.figures.on_run_end(run, report(tmp_path, epochs(0.5)), None)
+    assert "predictions.png" in {path.name for path in tmp_path.iterdir()}
+    assert run.reporter.warnings == []

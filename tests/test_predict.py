@@ -145,6 +145,9 @@ def test_csv_and_picture_are_written_and_nothing_else(
         (("NOWHERE", "PHOTOS"), "no run folder or checkpoint"),
         (("PHOTOS", "PHOTOS"), "is no run folder"),
         (("RUN", "PHOTOS", "--explain"), "give --picture FILE too"),
+        (("RUN", "PHOTOS", "--picture", "photo.jpg"), "give a name that ends in .png"),
+        (("RUN", "PHOTOS", "--csv", "no/such/folder.csv"), "there is no folder no/such"),
+        (("RUN", "PHOTOS", "--csv", "OWN"), "is a file of the run"),
         (("RUN", "PHOTOS", "--device", "abacus"), "runtime.device = 'abacus'"),
     ],
 )
@@ -153,6 +156,7 @@ def test_what_is_refused_is_one_line(
 ) -> None:
     (tmp_path / "empty").mkdir()
     places = {"RUN": run, "EMPTY": tmp_path / "empty", "PHOTOS": photos, "NOWHERE": tmp_path / "x"}
+    places["OWN"] = run / "predictions.csv"
     done = msft("predict", *(places.get(one, one) for one in arguments), *PLUGIN)
     assert done.returncode == 2, done.stdout
     assert done.stdout == ""

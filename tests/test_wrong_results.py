@@ -649,11 +649,11 @@ def test_after_ctrl_c_in_an_epoch_nothing_of_the_epoch_before_is_shown(tmp_path:
             live: Any = run
             steps = live.trainer.train_epoch
 
-            def interrupted(pipeline: Any, number: int, between: Any) -> Any:
+            def interrupted(pipeline: Any, number: int, between: Any, *more: Any) -> Any:
                 def raising() -> None:
                     raise KeyboardInterrupt
 
-                return steps(pipeline, number, raising)
+                return steps(pipeline, number, raising, *more)
 
             live.trainer.train_epoch = interrupted
 

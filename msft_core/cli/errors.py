@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import traceback
 from collections.abc import Iterator
@@ -51,10 +52,7 @@ def reported(*, verbose: bool | None = None) -> Iterator[None]:
     except Exception as error:
         if verbose:
             traceback.print_exc()
-        from msft_core.errors import first_line
-
-        more = " --verbose shows where." if verbose is False else ""
-        typer.echo(f"error: {first_line(error)}. This is a bug in msft.{more}", err=True)
+        typer.echo(f"error: {_unforeseen(error, verbose)}", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt as interrupt:
         if ends_process:
@@ -63,6 +61,16 @@ def reported(*, verbose: bool | None = None) -> Iterator[None]:
         for report in interrupt.args:  # of the interrupted run first, then of those before it
             typer.echo(_what_is_kept(report), err=True)
         raise typer.Exit(130) from None
+
+
+def _unforeseen(error: Exception, verbose: bool | None) -> str:
+    from msft_core.errors import first_line
+
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" ({error.filename})" if error.filename else ""
+        return f"the disk is full{where}. Make room, or write elsewhere."
+    more = " --verbose shows where." if verbose is False else ""
+    return f"{first_line(error)}. This is a bug in msft.{more}"
 
 
 def _has_a_place(error: Exception) -> bool:

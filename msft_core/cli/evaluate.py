@@ -96,12 +96,12 @@ def command(
     """
     with reported(verbose=verbose):
         from msft_core.engine.evaluate import evaluate
-        from msft_core.errors import UsageError
+        from msft_core.engine.outputs import require_output
         from msft_core.system.console import console_reporter
 
         settings = _of_dataset(assignments or ())
-        if csv is not None and not csv.absolute().parent.is_dir():
-            raise UsageError(f"{csv} cannot be written: there is no folder {csv.parent}.")
+        if csv is not None:
+            require_output(csv, ".csv", run=run if run.is_dir() else run.parent)
         # What is asked for goes to standard output, and nothing else.
         reporter = console_reporter(quiet=quiet, verbose=verbose, to_stderr=True)
         found = evaluate(

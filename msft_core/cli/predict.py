@@ -62,7 +62,7 @@ def command(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Draw the images with their classes (PNG).",
+            help="Draw the images with their classes (a .png).",
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
@@ -87,6 +87,7 @@ def command(
     """
     with reported(verbose=verbose):
         from msft_core.engine.load import open_run
+        from msft_core.engine.outputs import require_output
         from msft_core.engine.predict import classify, draw, find_images, write_csv
         from msft_core.errors import UsageError
         from msft_core.system.console import console_reporter
@@ -95,6 +96,10 @@ def command(
         if explain and picture is None:
             raise UsageError("--explain draws into a picture: give --picture FILE too.")
         files = find_images(_names(images))
+        folder = run if run.is_dir() else run.parent
+        for path, suffix in ((csv, ".csv"), (picture, ".png")):
+            if path is not None:
+                require_output(path, suffix, run=folder, inputs=files)
         # What is asked for goes to standard output, and nothing else.
         reporter = console_reporter(quiet=quiet, verbose=verbose, to_stderr=True)
         interrupts = Interrupts()

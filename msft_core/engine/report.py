@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msft_core.engine.outputs import require_output
 from msft_core.errors import MsftError, UsageError
 
 if TYPE_CHECKING:
@@ -29,9 +30,7 @@ def write_report(run: FinishedRun, out: Path | None = None) -> Path:
     if not run.history:
         raise UsageError(f"{run.folder} has no finished epoch in metrics.jsonl: nothing to report.")
     path = out or run.folder / "report.html"
-    if path.is_dir() or not path.parent.is_dir():
-        why = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
-        raise UsageError(f"{path} cannot be written: {why}.")
+    require_output(path, ".html")
     try:
         return run.pages.report(path)
     except OSError as error:

@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findSystemFonts, fontManager
 
 from msft_core.files import write_atomically
+from msft_core.system.console import printable
 
 RIGHT = "#1f5fa8"
 
@@ -182,6 +183,7 @@ def fitting(template: str, name: str, width: Inches, size: float) -> str:
 
     The middle, since names often differ at the beginning or at the end.
     """
+    name = printable(name).replace("\n", " ").replace("\t", " ")
     text = template.format(name)
     last_word = len(re.split("[ _-]", name)[-1])
     for keep in range(len(name) - 1, 1, -1):

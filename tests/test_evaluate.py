@@ -204,6 +204,21 @@ def test_images_that_came_after_the_run_are_said_to_be_new(
     assert "validation images are new" in warning
 
 
+def test_images_of_another_content_than_in_the_run_are_named(
+    of_folder: Path, photographs: Path
+) -> None:
+    name = read_predictions(of_folder / "predictions.csv").ids[0]
+    path = photographs / name
+    before = path.read_bytes()
+    other = "red" if path.parent.name == "blue" else "blue"
+    path.write_bytes(tiny.picture(("blue", "red").index(other), 7777))
+    try:
+        warnings = evaluate(of_folder).warnings
+    finally:
+        path.write_bytes(before)
+    assert any(f"the first is {name}: were they changed after the run?" in w for w in warnings)
+
+
 def test_a_run_that_validated_on_augmented_images_is_told_that_these_figures_differ(
     finished: Path, tmp_path: Path
 ) -> None:

@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msft_core import config as configuration
-from msft_core.engine.images_of import Images, choose, find_trained_on, warnings_about
+from msft_core.engine.images_of import (
+    Images,
+    choose,
+    contents_changed,
+    find_trained_on,
+    warnings_about,
+)
 from msft_core.engine.load import open_run
 from msft_core.errors import DataError, UsageError
 from msft_core.folders import SPLITS
@@ -188,6 +194,8 @@ def _evaluate(
             interrupts.check()
 
         predictions = classifier.predict_table(images.table, after_image)
+    if images.own and split == "val":
+        warnings += contents_changed(run, predictions)
     return _measured(run, split, images, predictions, trained_on, notes, tuple(warnings))
 
 

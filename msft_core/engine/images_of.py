@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from msft_core import config as configuration
 from msft_core.errors import DataError, MsftError, UsageError, first_line
 from msft_core.folders import listed, read_split
+from msft_core.runs.opening import made_the_predictions, read_facts
 from msft_core.runs.predictions_file import NAME as PREDICTIONS
 from msft_core.runs.predictions_file import read_predictions
 from msft_core.system.cache_folder import cache_dir
-from msft_core.types import Context, ImageTable
+from msft_core.types import Context, ImageTable, Predictions
 
 if TYPE_CHECKING:
     from msft_core.data.checking import SkippedImage
@@ -219,6 +220,36 @@ def warnings_about(
                 "are of the images as they are, so they differ from the run's."
             )
     return lines
+
+
+def contents_changed(run: FinishedRun, predictions: Predictions) -> list[str]:
+    """Whether images of val have another content than the run validated on.
+
+    The same checkpoint gives the same image the same probabilities, but for another engine's
+    rounding.
+    """
+    path = run.folder / PREDICTIONS
+    if not path.is_file() or run.config.data.augment_validation:
+        return []
+    if not made_the_predictions(run.checkpoint, read_facts(run.folder)):
+        return []
+    before = read_predictions(path)
+    of_before = dict(zip(before.ids, before.probabilities, strict=True))
+    changed = [
+        name
+        for name, values in zip(predictions.ids, predictions.probabilities, strict=True)
+        if name in of_before and abs(values - of_before[name]).max() > _ROUNDING
+    ]
+    if not changed:
+        return []
+    return [
+        f"{len(changed)} images get other probabilities than in {PREDICTIONS}, the first is "
+        f"{changed[0]}: were they changed after the run?"
+    ]
+
+
+_ROUNDING = 1e-3
+"""Greater than what another engine or processor does to a probability."""
 
 
 def _changed(run: FinishedRun, ids: Sequence[str]) -> list[str]:

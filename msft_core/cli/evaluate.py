@@ -12,7 +12,7 @@ import typer
 
 from msft_core.cli import completion
 from msft_core.cli.errors import reported
-from msft_core.cli.options import Blocked, Device, Modules, Quiet, Verbose
+from msft_core.cli.options import Blocked, Device, FinishedRun, Modules, Quiet, Verbose
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,14 +27,7 @@ _OUTPUT = "Output"
 
 
 def command(
-    run: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN",
-            help="Run folder, or a checkpoint (.ckpt) of one.",
-            autocompletion=completion.run_folders,
-        ),
-    ],
+    run: FinishedRun,
     data_dir: Annotated[
         Path | None,
         typer.Option(

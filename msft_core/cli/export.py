@@ -9,18 +9,11 @@ import typer
 
 from msft_core.cli import completion
 from msft_core.cli.errors import reported
-from msft_core.cli.options import Blocked, Device, Modules, Verbose
+from msft_core.cli.options import Blocked, Device, FinishedRun, Modules, Verbose
 
 
 def command(
-    run: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN",
-            help="Run folder, or a checkpoint (.ckpt) of one.",
-            autocompletion=completion.run_folders,
-        ),
-    ],
+    run: FinishedRun,
     format: Annotated[
         str,
         typer.Option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,6 +29,14 @@ Blocked = Annotated[
         help="Do not import this plugin (repeatable).",
         autocompletion=completion.installed_plugins,
         rich_help_panel=PLUGINS,
+    ),
+]
+FinishedRun = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN",
+        help="Run folder, or a checkpoint (.ckpt) of one.",
+        autocompletion=completion.run_folders,
     ),
 ]
 Device = Annotated[

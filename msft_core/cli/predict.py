@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from msft_core.cli import completion
 from msft_core.cli.errors import reported
-from msft_core.cli.options import Blocked, Device, Modules, Quiet, Verbose
+from msft_core.cli.options import Blocked, Device, FinishedRun, Modules, Quiet, Verbose
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,14 +20,7 @@ _OUTPUT = "Output"
 
 
 def command(
-    run: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN",
-            help="Run folder, or a checkpoint (.ckpt) of one.",
-            autocompletion=completion.run_folders,
-        ),
-    ],
+    run: FinishedRun,
     images: Annotated[
         list[str],
         typer.Argument(

@@ -520,7 +520,7 @@ def test_the_command_prints_tables_on_standard_output_and_says_the_rest_on_the_o
 def test_json_is_all_that_standard_output_holds_and_csv_is_like_predictions_csv(
     msft: Msft, finished: Path
 ) -> None:
-    done = msft("evaluate", finished, *TINY, "--json", "--csv", "out")
+    done = msft("evaluate", finished, *TINY, "--json", "--csv", "out.csv")
 
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -528,7 +528,7 @@ def test_json_is_all_that_standard_output_holds_and_csv_is_like_predictions_csv(
     assert found["classes"] == list(CLASSES)
     assert set(found["figures"]["accuracy"]) == {"value", "low", "high", "resamples", "undefined"}
     assert np.sum(found["confusion_matrix"]) == 8
-    assert (msft.cwd / "out").read_bytes() == (finished / "predictions.csv").read_bytes()
+    assert (msft.cwd / "out.csv").read_bytes() == (finished / "predictions.csv").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from msft_core.runs.record import read_record
 from msft_core.runs.state import FOLDER, SavedFeed, SavedState, StateFolder
 from msft_core.system.console import console_reporter
 from msft_core.system.interrupts import Interrupts
-from msft_core.types import Array, Observer, Reporter, RunReport
+from msft_core.types import CHOSEN_KINDS, Array, Observer, Reporter, RunReport
 
 if TYPE_CHECKING:
     from msft_core.training.state import TrainState
@@ -80,6 +80,7 @@ def resume(
         if before.is_complete(changes):
             reporter.info(before.completion())
             return before.report()
+        before.require_same_components(changes)
         config = configuration.merge(before.config, changes)
         return run_steps(config, plugins, None, reporter, observers, interrupts, before)
 
@@ -153,6 +154,22 @@ class Before:
 
     # What must be the same
 
+    def require_same_components(self, changes: Mapping[str, Any]) -> None:
+        """Refuse another dataset, backbone or strategy: its settings would not fit.
+
+        Raises:
+            UsageError: there is one.
+        """
+        for kind in CHOSEN_KINDS:
+            old, new = (one.get(kind, {}).get("name") for one in (self.config, changes))
+            if new is not None and new != old:
+                raise self._differs([f"{kind}.name = {old!r}, not {new!r}"])
+
+    def _differs(self, told: Sequence[str]) -> UsageError:
+        return UsageError(
+            f"{self.folder} was begun with {'; '.join(told)}: leave that out, or begin a new run."
+        )
+
     def require_same_config(self, config: RunConfig, reporter: Reporter) -> None:
         """Compare the configuration with that of the run.
 
@@ -166,10 +183,7 @@ class Before:
         wrong = [key for key in differing if not _may_change(key)]
         if wrong:
             told = [f"{key} = {old[key]!r}, not {new.get(key)!r}" for key in wrong]
-            raise UsageError(
-                f"{self.folder} was begun with {'; '.join(told)}: leave that out, or begin a new "
-                "run."
-            )
+            raise self._differs(told)
         if "runtime.device" in differing:
             reporter.warning(
                 f"the run goes on on another device ({new['runtime.device']}): its numbers will "

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from msft_core.config import RunConfig as RunConfig
     from msft_core.engine.compare import compare as compare
     from msft_core.engine.load import load as load
+    from msft_core.engine.resume import resume as resume
     from msft_core.engine.run import run as run
     from msft_core.engine.run_each import EachReport as EachReport
     from msft_core.engine.run_each import run_each as run_each
@@ -73,6 +74,7 @@ _HOME = {
     "RunConfig": "config",
     "compare": "engine.compare",
     "load": "engine.load",
+    "resume": "engine.resume",
     "run": "engine.run",
     "run_each": "engine.run_each",
     "hookimpl": "hookspecs",

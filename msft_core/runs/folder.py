@@ -137,6 +137,23 @@ class RunFolder:
         write_json_lines(self.path / name, values)
 
 
+class ReopenedFolder(RunFolder):
+    """The folder of a run that goes on. Files are written where they are.
+
+    Args:
+        final: the run folder.
+    """
+
+    def __init__(self, final: Path) -> None:
+        self.path = self.final = final
+
+    def commit(self) -> None:
+        """It has its name."""
+
+    def discard(self) -> None:
+        """The run stays as it was."""
+
+
 @contextmanager
 def group_folder(final: Path, *, numbered: bool = False) -> Iterator[Path]:
     """Make a folder for several run folders. It is removed at the end if nothing is in it.

@@ -77,7 +77,8 @@ class LogFile:
 
     def warning(self, message: str) -> None:
         """See ``msft_core.types.Reporter``."""
-        self.warnings.append(message)
+        if message not in self.warnings:  # those before an interruption, for one
+            self.warnings.append(message)
         self.write(f"warning: {message}")
         self._reporter.warning(message)
 

@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import Field, TypeAdapter
 
 from msft_core.errors import MsftError, UsageError, first_line
-from msft_core.files import write_atomically, write_text
+from msft_core.files import flush, write_atomically, write_text
 from msft_core.training.progress import PartOfEpoch
 from msft_core.types import Array, EpochRecord
 from msft_core.weights.formats import safetensors
@@ -164,7 +164,9 @@ class StateFolder:
             MsftError: it cannot be written. The state before it stays.
         """
         try:
-            self.path.mkdir(exist_ok=True)
+            if not self.path.exists():
+                self.path.mkdir()
+                flush(self.path.parent)
             digests = {name: digest_of(arrays) for name, arrays in groups.items() if arrays}
             for name, digest in digests.items():
                 self._write_arrays(_file(name, digest), groups[name])
@@ -179,11 +181,12 @@ class StateFolder:
     def _write_arrays(self, name: str, arrays: Mapping[str, Array]) -> None:
         if name in self._there:
             return
-        from safetensors.numpy import save_file  # MindSpore depends on it
+        from safetensors.numpy import save  # MindSpore depends on it
 
         # Not ascontiguousarray, which gives a number the shape (1,).
         stored = {key: np.asarray(_storable(value), order="C") for key, value in arrays.items()}
-        write_atomically(self.path / name, lambda beside: save_file(stored, beside))
+        # Not its save_file, which turns a full disk into an error of its own.
+        write_atomically(self.path / name, lambda beside: beside.write_bytes(save(stored)))
         self._there.add(name)
 
     def _write_index(self, state: Mapping[str, Any]) -> None:

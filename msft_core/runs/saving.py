@@ -61,6 +61,11 @@ class StateSaver:
         self._saved_at = time.monotonic()
         self._best: tuple[Best, str] | None = None
 
+    @property
+    def has_saved(self) -> bool:
+        """Whether there is a state."""
+        return self._folder.exists()
+
     def is_due(self) -> bool:
         """Whether the last state is old enough for another one within the epoch."""
         return time.monotonic() - self._saved_at >= self._every
@@ -91,7 +96,7 @@ class StateSaver:
             trains=trains(state.trainable),
             data=self._data,
             weights=self._weights,
-            feed=SavedFeed(run.feed.views, run.feed.engine, run.feed.asks),
+            feed=SavedFeed(run.feed.views, run.feed.engine, run.feed.asks, run.engines),
             seconds=time.perf_counter() - self._began,
             warnings=tuple(self._warnings()),
             best=self._saved_best(state.best, run.folder),

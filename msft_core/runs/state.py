@@ -81,11 +81,13 @@ class SavedFeed:
         views: stored views of each training image; 0 stores no features.
         engine: what computes them; empty where there are none.
         asks: whether extractors are asked for; not where one has failed.
+        engines: all that computed some so far.
     """
 
     views: Count
     engine: str
     asks: bool
+    engines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

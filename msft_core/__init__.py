@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from msft_core.errors import DownloadError as DownloadError
     from msft_core.errors import ExportError as ExportError
     from msft_core.errors import MsftError as MsftError
+    from msft_core.errors import OutputError as OutputError
     from msft_core.errors import PluginError as PluginError
     from msft_core.errors import TrainingError as TrainingError
     from msft_core.errors import UsageError as UsageError
@@ -57,8 +58,8 @@ if TYPE_CHECKING:
     from msft_core.types import Trainable as Trainable
 
 _ERRORS = """
-    DataError DeviceError DownloadError ExportError MsftError PluginError TrainingError UsageError
-    WeightsError
+    DataError DeviceError DownloadError ExportError MsftError OutputError PluginError TrainingError
+    UsageError WeightsError
 """
 _TYPES = """
     Backbone Best Component Context DatasetSplits EpochRecord ExportModel FeatureExtractor HookCall

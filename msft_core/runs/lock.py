@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from msft_core.errors import UsageError
+from msft_core.files import remove_leftovers
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -62,6 +63,8 @@ class RunLock:
 def lock_run_folder(folder: Path) -> RunLock:
     """Take the lock of a run folder, without waiting for it.
 
+    Removes the temporary files that a killed run has left there.
+
     Args:
         folder: is there, and keeps its name while the lock is held.
 
@@ -93,6 +96,7 @@ def lock_run_folder(folder: Path) -> RunLock:
             f"run folder {folder} cannot be locked ({error.strerror or error}): see to it that no "
             "other run uses it.",
         )
+    remove_leftovers(folder, seconds=0)  # nobody else writes there now
     with suppress(OSError):  # the lock is held all the same, but by nobody with a name
         path.write_text(json.dumps(_this_process()), encoding="utf-8")
     return RunLock(path, lock)

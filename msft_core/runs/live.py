@@ -333,7 +333,8 @@ class LiveRun:
                 self._plugins.call_one("load_state", plugin, run=self, state=states[plugin])
         if missing := [plugin for plugin in states if plugin not in here]:
             self.reporter.warning(
-                f"what {', '.join(missing)} kept is left out: no plugin of that name takes it back (load_state)."
+                f"what {', '.join(missing)} kept is left out: no plugin of that name takes it back "
+                "(load_state)."
             )
 
     def write_predictions(self) -> None:

@@ -285,9 +285,16 @@ def restored_predictions(
 
 
 def states_of_plugins(saved: SavedState, arrays: Mapping[str, Array]) -> dict[str, dict[str, Any]]:
-    """What each plugin kept, its arrays included."""
+    """What each plugin kept, its arrays included.
+
+    Raises:
+        UsageError: the arrays have other names than msft gives them.
+    """
     states = {plugin: dict(values) for plugin, values in saved.plugins.items()}
-    for name, array in arrays.items():
-        plugin, key = json.loads(name)
-        states.setdefault(plugin, {})[key] = array.copy()
+    try:
+        for name, array in arrays.items():
+            plugin, key = map(str, json.loads(name))
+            states.setdefault(plugin, {})[key] = array.copy()
+    except (TypeError, ValueError) as error:
+        raise UsageError("the arrays of plugins in the state are damaged.") from error
     return states

@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import Field, TypeAdapter
 
 from msft_core.errors import MsftError, UsageError, first_line
-from msft_core.files import write_atomically, write_text
+from msft_core.files import remove_leftovers, write_atomically, write_text
 from msft_core.training.progress import PartOfEpoch
 from msft_core.types import Array, EpochRecord
 from msft_core.weights.formats import safetensors
@@ -149,6 +149,7 @@ class StateFolder:
 
     def __init__(self, run_folder: Path) -> None:
         self.path = run_folder / FOLDER
+        self._cleaned = False
         self._there: set[str] = set()
 
     def exists(self) -> bool:
@@ -167,6 +168,9 @@ class StateFolder:
         """
         try:
             self.path.mkdir(exist_ok=True)
+            if not self._cleaned:
+                remove_leftovers(self.path, seconds=0)  # whoever writes has locked the run
+                self._cleaned = True
             digests = {name: digest_of(arrays) for name, arrays in groups.items() if arrays}
             for name, digest in digests.items():
                 self._write_arrays(_file(name, digest), groups[name])

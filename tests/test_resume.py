@@ -282,15 +282,21 @@ def test_images_run_folder_and_workers_may_move_and_epochs_be_added(
     assert [record.epoch for record in again] == [1, 2, 3, 4]
 
 
-def test_a_best_checkpoint_that_was_replaced_is_not_taken_for_the_runs(
+def test_a_best_checkpoint_that_was_replaced_or_damaged_is_not_taken_for_the_runs(
     place: Path, msft_run: MsftRun
 ) -> None:
-    here = {"data_dir": str(place / "photos")}
-    msft_run.resume(place / "run", dataset=here)
-    shutil.copy(place / "run" / "last.ckpt", place / "run" / "best.ckpt")
-    flip(place / "run" / "best.ckpt")
-    with pytest.raises(UsageError, match="is not the best checkpoint that the run wrote"):
-        msft_run.resume(place / "run", training={"epochs": 5})
+    best = place / "run" / "best.ckpt"
+    msft_run.resume(place / "run", dataset={"data_dir": str(place / "photos")})
+    content = best.read_bytes()
+    for spoil in (
+        lambda: flip(best),
+        lambda: best.write_bytes(b"nothing"),
+        best.unlink,
+    ):
+        best.write_bytes(content)
+        spoil()
+        with pytest.raises(UsageError, match="is not the best checkpoint that the run wrote"):
+            msft_run.resume(place / "run", training={"epochs": 5})
 
 
 def test_the_command_says_first_where_it_goes_on_and_that_a_complete_run_is_complete(

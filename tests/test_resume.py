@@ -115,6 +115,37 @@ def test_a_run_interrupted_anywhere_ends_like_one_that_nobody_disturbed(
     assert [record.epoch for record in report.history] == [1, 2, 3, 4]
 
 
+class InterruptsFeatures(RecordingReporter):
+    """Ctrl-C while the features of the first epoch are computed."""
+
+    @contextmanager
+    def progress(
+        self, description: str, total: int | None = None, unit: str = ""
+    ) -> Iterator[Callable[[int], None]]:
+        """See ``Reporter``."""
+        if "view 1" in description:
+            signal.raise_signal(signal.SIGINT)
+        yield lambda count: None
+
+
+@pytest.mark.parametrize("when", ["features", "on_run_start"])
+def test_a_run_interrupted_before_its_first_step_goes_on_too(
+    when: str, tmp_path: Path, msft_run: MsftRun, msft_reporter: RecordingReporter
+) -> None:
+    in_features = when == "features"
+    run = interrupted(
+        tmp_path,
+        tmp_path / "run",
+        InterruptsFeatures() if in_features else RecordingReporter(),
+        () if in_features else (Stops("on_run_start"),),
+        strategy="freeze",
+        training={"epochs": 1, "batch_size": 8},
+    )
+    assert (run / "last.ckpt").is_file()
+    assert msft_run.resume(run).status == "completed"
+    assert msft_reporter.infos[0].endswith("step 1 of the epoch (0 steps are done)")
+
+
 # What is refused, and what may change
 
 
@@ -251,15 +282,21 @@ def test_images_run_folder_and_workers_may_move_and_epochs_be_added(
     assert [record.epoch for record in again] == [1, 2, 3, 4]
 
 
-def test_a_best_checkpoint_that_was_replaced_is_not_taken_for_the_runs(
+def test_a_best_checkpoint_that_was_replaced_or_damaged_is_not_taken_for_the_runs(
     place: Path, msft_run: MsftRun
 ) -> None:
-    here = {"data_dir": str(place / "photos")}
-    msft_run.resume(place / "run", dataset=here)
-    shutil.copy(place / "run" / "last.ckpt", place / "run" / "best.ckpt")
-    flip(place / "run" / "best.ckpt")
-    with pytest.raises(UsageError, match="is not the best checkpoint that the run wrote"):
-        msft_run.resume(place / "run", training={"epochs": 5})
+    best = place / "run" / "best.ckpt"
+    msft_run.resume(place / "run", dataset={"data_dir": str(place / "photos")})
+    content = best.read_bytes()
+    for spoil in (
+        lambda: flip(best),
+        lambda: best.write_bytes(b"nothing"),
+        best.unlink,
+    ):
+        best.write_bytes(content)
+        spoil()
+        with pytest.raises(UsageError, match="is not the best checkpoint that the run wrote"):
+            msft_run.resume(place / "run", training={"epochs": 5})
 
 
 def test_the_command_says_first_where_it_goes_on_and_that_a_complete_run_is_complete(

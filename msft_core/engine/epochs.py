@@ -73,7 +73,7 @@ def train_to_the_end(
         return _caught(do, error, interrupts)
 
     error = first_error(view.finishing)
-    if isinstance(error, KeyboardInterrupt) and run.state.part.steps:
+    if isinstance(error, KeyboardInterrupt) and run.is_ahead_of_state:
         error = first_error(lambda: run.save_state("within"))
     if error is None or isinstance(error, KeyboardInterrupt):
         error = first_error(run.save_last)

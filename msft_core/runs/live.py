@@ -270,15 +270,20 @@ class LiveRun:
     @property
     def engine(self) -> str:
         """What computed the run, in words."""
-        frozen = ", then ".join(filter(None, self._engines))
+        frozen = ", then ".join(self.engines)
         here = f"MindSpore on {self._environment['device']}"
         return f"{here}, frozen stages by {frozen}" if frozen else here
 
-    def write_environment(self, ending: Mapping[str, Any]) -> None:
-        """Write ``environment.json`` anew: with all engines, and how the run ended."""
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """What has computed frozen stages so far, in this order."""
         if self.feed.engine not in self._engines:
             self._engines.append(self.feed.engine)
-        names = ", then ".join(filter(None, self._engines))
+        return tuple(filter(None, self._engines))
+
+    def write_environment(self, ending: Mapping[str, Any]) -> None:
+        """Write ``environment.json`` anew: with all engines, and how the run ended."""
+        names = ", then ".join(self.engines)
         content = {**self._environment, "features": names, **ending}
         self._run_folder.write_json("environment.json", content)
 
@@ -290,6 +295,7 @@ class LiveRun:
         Returns: what each plugin kept.
         """
         self.awaits_callbacks = saved.phase == "trained"
+        self._engines = [*saved.feed.engines]
         if of_best := saved.of_best:
             self.of_best = Evaluated(
                 of_best.weights,
@@ -309,6 +315,11 @@ class LiveRun:
         if self._saver.is_due():
             self.save_state("within")
 
+    @property
+    def is_ahead_of_state(self) -> bool:
+        """Whether it was interrupted within an epoch, or before it had a state."""
+        return self.state.part.steps > 0 or not self._saver.has_saved
+
     def plugin_states(self) -> dict[str, Mapping[str, Any]]:
         """What each plugin must remember to go on: the results of its ``save_state``."""
         found = self._plugins.call_each("save_state", self.config.enabled, run=self)
@@ -316,9 +327,15 @@ class LiveRun:
 
     def load_plugin_states(self, states: Mapping[str, Mapping[str, Any]]) -> None:
         """Give each plugin what it remembered, with its ``load_state``."""
-        for plugin in self._plugins.names_with("load_state", self.config.enabled):
+        here = self._plugins.names_with("load_state", self.config.enabled)
+        for plugin in here:
             if plugin in states:
                 self._plugins.call_one("load_state", plugin, run=self, state=states[plugin])
+        if missing := [plugin for plugin in states if plugin not in here]:
+            self.reporter.warning(
+                f"what {', '.join(missing)} kept is left out: no plugin of that name takes it back "
+                "(load_state)."
+            )
 
     def write_predictions(self) -> None:
         """Write ``predictions.csv``: what the network predicts for val."""

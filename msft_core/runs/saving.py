@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from msft_core.errors import UsageError
+from msft_core.errors import UsageError, WeightsError
 from msft_core.files import hash_of, sha256_of
 from msft_core.runs.state import (
     SavedBest,
@@ -22,6 +22,8 @@ from msft_core.runs.state import (
     fields_of,
 )
 from msft_core.types import Array, Best, DatasetSplits, Predictions, Trainable
+from msft_core.weights import read_checkpoint
+from msft_core.weights.formats import ckpt
 
 if TYPE_CHECKING:
     from msft_core.runs.live import Evaluated, LiveRun
@@ -61,6 +63,11 @@ class StateSaver:
         self._saved_at = time.monotonic()
         self._best: tuple[Best, str] | None = None
 
+    @property
+    def has_saved(self) -> bool:
+        """Whether there is a state."""
+        return self._folder.exists()
+
     def is_due(self) -> bool:
         """Whether the last state is old enough for another one within the epoch."""
         return time.monotonic() - self._saved_at >= self._every
@@ -91,7 +98,7 @@ class StateSaver:
             trains=trains(state.trainable),
             data=self._data,
             weights=self._weights,
-            feed=SavedFeed(run.feed.views, run.feed.engine, run.feed.asks),
+            feed=SavedFeed(run.feed.views, run.feed.engine, run.feed.asks, run.engines),
             seconds=time.perf_counter() - self._began,
             warnings=tuple(self._warnings()),
             best=self._saved_best(state.best, run.folder),
@@ -105,15 +112,22 @@ class StateSaver:
         if best is None:
             return None
         if self._best is None or self._best[0] is not best:
-            self._best = (best, sha256_of(best.path))
+            self._best = (best, identity_of(best.path))
         return saved_best(best, folder, self._best[1])
 
 
-def saved_best(best: Best, folder: Path, sha256: str) -> SavedBest:
+def saved_best(best: Best, folder: Path, identity: str) -> SavedBest:
     """The best checkpoint as a state has it: a run folder may be moved."""
     inside = best.path.is_relative_to(folder)
     path = best.path.relative_to(folder) if inside else best.path.absolute()
-    return SavedBest(str(path), best.epoch, best.value, best.metric, sha256)
+    return SavedBest(str(path), best.epoch, best.value, best.metric, identity)
+
+
+def identity_of(path: Path) -> str:
+    """What tells a checkpoint from another one, without reading all of it."""
+    checksum = ckpt.checksum_of(path)
+    # A plugin may have written it in a way of its own.
+    return f"{path.stat().st_size}, {checksum or sha256_of(path)}"
 
 
 # What a state holds
@@ -242,13 +256,13 @@ def restored_best(saved: SavedState, folder: Path) -> Best | None:
     if saved.phase == "end":
         # Before, the callbacks of the epoch may have put another file there. They come again.
         try:
-            same = sha256_of(path) == best.sha256
-        except OSError:
+            same = identity_of(path) == best.identity and read_checkpoint(path)
+        except (OSError, WeightsError):
             same = False
         if not same:
             raise UsageError(
                 f"{path} is not the best checkpoint that the run wrote after epoch {best.epoch}, "
-                "or is gone: put it back, or begin a new run."
+                "or is damaged or gone: put it back, or begin a new run."
             )
     return Best(path, best.epoch, best.value, best.metric)
 
@@ -280,9 +294,16 @@ def restored_predictions(
 
 
 def states_of_plugins(saved: SavedState, arrays: Mapping[str, Array]) -> dict[str, dict[str, Any]]:
-    """What each plugin kept, its arrays included."""
+    """What each plugin kept, its arrays included.
+
+    Raises:
+        UsageError: the arrays have other names than msft gives them.
+    """
     states = {plugin: dict(values) for plugin, values in saved.plugins.items()}
-    for name, array in arrays.items():
-        plugin, key = json.loads(name)
-        states.setdefault(plugin, {})[key] = array.copy()
+    try:
+        for name, array in arrays.items():
+            plugin, key = map(str, json.loads(name))
+            states.setdefault(plugin, {})[key] = array.copy()
+    except (TypeError, ValueError) as error:
+        raise UsageError("the arrays of plugins in the state are damaged.") from error
     return states

@@ -46,14 +46,14 @@ class SavedBest:
         epoch: after which it was written.
         value: of the metric.
         metric: that chose it.
-        sha256: of the file.
+        identity: tells the file from another: its size and checksum.
     """
 
     path: str
     epoch: Annotated[int, Field(ge=1)]
     value: float
     metric: str
-    sha256: str
+    identity: str
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,13 @@ class SavedFeed:
         views: stored views of each training image; 0 stores no features.
         engine: what computes them; empty where there are none.
         asks: whether extractors are asked for; not where one has failed.
+        engines: all that computed some so far.
     """
 
     views: Count
     engine: str
     asks: bool
+    engines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -258,8 +260,8 @@ def fields_of(value: Any) -> dict[str, Any]:
 
 
 def digest_of(arrays: Mapping[str, Array]) -> str:
-    """Hash of names, types, shapes and values: 32 hex digits, BLAKE2b."""
-    digest = hashlib.blake2b(digest_size=16)
+    """Hash of names, types, shapes and values: 64 hex digits, SHA-256."""
+    digest = hashlib.sha256()
     for name in sorted(arrays):
         value = np.asarray(_storable(arrays[name]), order="C")
         digest.update(f"{name}\0{value.dtype.str}\0{value.shape}\0".encode())

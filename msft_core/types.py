@@ -84,7 +84,7 @@ class Component:
         urls: addresses from which ``fetch`` downloads by default; ``msft doctor`` checks them.
         needs: modules that an exporter needs besides msft's own, each with the command that
             installs it, such as ``{"onnxruntime": 'pip install "msft[onnx]"'}``. If one is
-            missing, msft says so before it loads a network. Other kinds of component do not have it.
+            missing, msft says so before it loads a network. Only exporters have it.
     """
 
     kind: Kind

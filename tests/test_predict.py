@@ -120,17 +120,17 @@ def test_images_that_cannot_be_used_are_named_and_the_others_are_done(
 
 
 def test_files_in_a_folder_that_are_no_images_by_their_names_are_left_out(photos: Path) -> None:
-    for name in ("notes.txt", "red/Thumbs.db", "red/labels.CSV"):
+    for name in ("notes.txt", "red/a.xlsx", "red/labels.CSV"):
         (photos / name).write_text("no picture")
     (photos / "red" / "upper.JPG").write_bytes(b"")
     (photos / "red" / "scan").write_bytes(b"")
     files, others = find_images([str(photos)])
     assert len(files) == 8 + 2
-    assert [Path(one).name for one in others] == ["notes.txt", "Thumbs.db", "labels.CSV"]
+    assert [Path(one).name for one in others] == ["notes.txt", "a.xlsx", "labels.CSV"]
     named = str(photos / "notes.txt")
     files, others = find_images([named, str(photos)])
     assert files[0] == named
-    assert [Path(one).name for one in others] == ["Thumbs.db", "labels.CSV"]
+    assert [Path(one).name for one in others] == ["a.xlsx", "labels.CSV"]
     (photos / "empty").mkdir()
     (photos / "empty" / "a.txt").write_text("")
     with pytest.raises(UsageError, match="has no images among its 1 files"):

@@ -244,12 +244,17 @@ def test_skipped_files_and_twins_are_listed_with_reasons(tmp_path: Path) -> None
         {"split": "val", "id": f"cats/{n}.jpg", "reason": "not an image"} for n in range(120)
     ]
     dataset = StandIn(tmp_path).write_folder().facts()["dataset"]
-    facts = {"dataset": {**dataset, "twins": [["cats/1.jpg", "cats/2.jpg"]]}}
+    near = [["dogs/1.jpg", f"dogs/{n}.jpg"] for n in range(200, 320)]
+    twins = [["cats/1.jpg", "cats/2.jpg"]]
+    facts = {"dataset": {**dataset, "twins": twins, "near_duplicates": near}}
     text = plain(written(tmp_path, facts, skipped=skipped))
     assert "cats/0.jpg val not an image" in text
     assert "And 20 more; skipped.jsonl lists all." in text
     assert "1 validation image is also a training image, so the accuracy looks better" in text
     assert "cats/2.jpg cats/1.jpg" in text
+    assert "120 validation images look like a training image" in text
+    assert "dogs/200.jpg dogs/1.jpg" in text
+    assert "And 20 more; environment.json lists all." in text
 
 
 def test_an_accuracy_without_mistakes_still_has_an_interval(tmp_path: Path) -> None:

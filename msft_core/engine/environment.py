@@ -62,6 +62,8 @@ def environment(
             },
             # Pairs (training id, validation id) of images with the same bytes.
             "twins": found.twins,
+            # Likewise of images that look alike.
+            "near_duplicates": found.near_duplicates.pairs,
         },
         "backbone": {
             "name": config.backbone.name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from msft_core.errors import MsftError, first_line
@@ -95,13 +96,18 @@ def train_to_the_end(
 
     error = first_error(write_environment)
     report = _report(run, error)
+    told = len(log.warnings)
     for failure in run.call_guarded("on_run_end", report=report, error=error):
-        if error is None:
+        if failure is not None and error is None:
             error = failure
             report = _report(run, error)
-            _caught(write_environment, None, interrupts)
-        elif not isinstance(failure, KeyboardInterrupt):
+            told = -1
+        elif failure is not None and not isinstance(failure, KeyboardInterrupt):
             run.reporter.warning(str(failure))
+        if told != len(log.warnings):  # at once: a later plugin may show how the run ended
+            told = len(log.warnings)
+            with suppress(Exception):
+                write_environment()
     run.feed.close()
     view.close()
     # The user gets the end of a run from whoever called it. The log has it too.

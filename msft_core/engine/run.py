@@ -283,7 +283,7 @@ def _checked(
     splits: DatasetSplits, plugin: str, config: RunConfig, workers: int, reporter: Reporter
 ) -> Findings:
     """Skip images that do not decode, and report them. With ``data.strict`` raise instead."""
-    from msft_core.data.checking import check_splits
+    from msft_core.data.checking import TOO_SIMILAR, check_splits
 
     found = check_splits(
         splits, plugin=plugin, workers=workers, reporter=reporter, memory=cache_dir() / "checked"
@@ -305,6 +305,16 @@ def _checked(
             f"{len(found.twins)} validation images are also training images, the first is {of_val} "
             f"(same bytes as {of_train}): the accuracy will look better than it is."
         )
+    alike = found.near_duplicates
+    if alike.pairs:
+        of_train, of_val = alike.pairs[0]
+        reporter.warning(
+            f"{len(alike.pairs)} validation images look like a training image, the first is "
+            f"{of_val} (like {of_train}). Where they are copies (resized, cropped or saved again), "
+            "the accuracy will look better than it is. environment.json lists all of them."
+        )
+    if not alike.complete:
+        reporter.info(TOO_SIMILAR)
     return found
 
 

@@ -356,6 +356,7 @@ def _data(run: Run, facts: Facts) -> dict[str, Any]:
         train = counted(data["train"], "training image")
         lines.append(f"{train} and {counted(data['val'], 'validation image')}{many}.")
     twins, skipped = data.get("twins", []), facts.skipped
+    near = data.get("near_duplicates", [])
     if not skipped:
         lines.append("No file was skipped.")
     if "twins" in data:
@@ -365,6 +366,12 @@ def _data(run: Run, facts: Facts) -> dict[str, Any]:
             "so the accuracy looks better than it is."
             if twins
             else "No image is in both splits."
+        )
+    if near:
+        lines.append(
+            f"{counted(len(near), 'validation image')} {'looks' if len(near) == 1 else 'look'} "
+            "like a training image; copies of training images make the accuracy look better than "
+            "it is."
         )
     return {
         "lines": lines,
@@ -377,6 +384,8 @@ def _data(run: Run, facts: Facts) -> dict[str, Any]:
         "more_skipped": _more(skipped, "skipped.jsonl"),
         "twins": [(str(of_val), str(of_train)) for of_train, of_val in twins[:_LISTED]],
         "more_twins": _more(twins, "environment.json"),
+        "near": [(str(of_val), str(of_train)) for of_train, of_val in near[:_LISTED]],
+        "more_near": _more(near, "environment.json"),
     }
 
 

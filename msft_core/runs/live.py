@@ -13,7 +13,7 @@ import numpy as np
 from msft_core.config import RunConfig
 from msft_core.data import views
 from msft_core.data.pipeline import Use
-from msft_core.errors import MsftError, TrainingError, first_line
+from msft_core.errors import MsftError, first_line
 from msft_core.features.feed import Feed
 from msft_core.features.keys import parameters_digests
 from msft_core.plugins.registry import Plugins
@@ -38,6 +38,7 @@ from msft_core.system.device import versions
 from msft_core.system.interrupts import Interrupts
 from msft_core.training.gradcam import heat_maps
 from msft_core.training.losses import mean_loss, softmax
+from msft_core.training.not_finite import require_finite_outputs
 from msft_core.training.trainer import Trainer
 from msft_core.types import (
     Array,
@@ -248,8 +249,10 @@ class LiveRun:
         for _ in self._plugins.call_each(hook, self.config.enabled, run=self, **arguments):
             pass
 
-    def call_guarded(self, hook: str, **arguments: Any) -> Iterator[MsftError | KeyboardInterrupt]:
-        """Call a hook of every plugin, whatever any of them raises; give what was raised.
+    def call_guarded(
+        self, hook: str, **arguments: Any
+    ) -> Iterator[MsftError | KeyboardInterrupt | None]:
+        """Call a hook of every plugin, whatever any of them raises; give what each raised, or None.
 
         The first Ctrl-C ends the function that it meets. The second one ends the calls. Between
         them signals are only noted.
@@ -266,6 +269,8 @@ class LiveRun:
                 if interrupted:
                     return
                 interrupted = True
+            else:
+                yield None
 
     @property
     def engine(self) -> str:
@@ -423,17 +428,9 @@ class LiveRun:
                     advance(len(batch.indices))
                     self._interrupts.check()
             together = np.concatenate(logits)
-            self._require_finite(together, split)
+            require_finite_outputs(together, split, self.state)
             self._predicted[split] = self._join(table, np.concatenate(indices), together)
         return self._predicted[split]
-
-    def _require_finite(self, logits: Array, split: str) -> None:
-        wrong = int((~np.isfinite(logits).all(axis=1)).sum())
-        if wrong:
-            raise TrainingError(
-                f"after epoch {self.state.epoch} the network's outputs are not finite for {wrong} "
-                f"of {len(logits)} images of {split}. Try a smaller learning rate (--lr)."
-            )
 
     def _join(self, table: Any, indices: Array, logits: Array) -> tuple[Predictions, float]:
         labels = np.asarray(table.labels, np.int64)[indices]

@@ -15,6 +15,14 @@ def _ascending(epochs: tuple[int, ...]) -> tuple[int, ...]:
     return epochs
 
 
+# docs/defaults.md has what the sample dataset does at these rates and beyond. Outside, no strategy
+# learns anything in a usual number of epochs, or its loss explodes.
+RATES_OF_HEAD = {"adam": (3e-5, 0.3), "momentum": (1e-4, 1.0)}
+"""Usual learning rates of a head on frozen stages, by optimizer."""
+
+RATES_OF_STAGES = {"adam": (1e-6, 0.03), "momentum": (1e-4, 0.3)}
+"""Likewise where pretrained stages train."""
+
 # In epoch 1 only the head trains.
 LaterEpochs = Annotated[tuple[Annotated[int, Field(ge=2)], ...], AfterValidator(_ascending)]
 
@@ -36,6 +44,11 @@ class OptimizerSettings(Settings):
         "frozen_eval",
         description="batch: frozen batch norms also use batch statistics, as in the tutorials",
     )
+
+    @property
+    def usual_rates(self) -> tuple[float, float]:
+        """The lowest and the highest learning rate that make sense."""
+        return RATES_OF_HEAD[self.optimizer]
 
     def trainable(self, *groups: ParameterGroup) -> Trainable:
         """The strategy's result: these groups, trained according to the settings."""
@@ -60,6 +73,11 @@ class StagesSettings(OptimizerSettings):
     stage_decay: float = Field(
         0.5, gt=0, le=1, description="rate of each stage, as a fraction of the next stage's rate"
     )
+
+    @property
+    def usual_rates(self) -> tuple[float, float]:
+        """See ``OptimizerSettings``."""
+        return RATES_OF_STAGES[self.optimizer]
 
 
 class FinetuneSettings(StagesSettings):

@@ -84,14 +84,29 @@ def _counts(table: ImageTable, classes: int) -> list[int]:
 
 
 def ending(
-    run: LiveRun, report: RunReport, warnings: Sequence[str], seconds: float
+    run: LiveRun,
+    report: RunReport,
+    warnings: Sequence[str],
+    seconds: float,
+    *,
+    finished: bool,
 ) -> dict[str, Any]:
-    """What ``environment.json`` has in addition when a run has ended."""
+    """What ``environment.json`` has in addition when a run has ended.
+
+    Args:
+        run: the run.
+        report: how it ended.
+        warnings: all of them.
+        seconds: its duration.
+        finished: whether all callbacks were called. If the process is killed before, pictures are
+            missing, and a resumed run draws them.
+    """
     best = report.best
     ended = datetime.now().astimezone()
     return {
         "status": report.status,
         "reason": report.reason,
+        "finished": finished,
         "ended": ended.isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "best": _best(best, report.folder) if best else None,

@@ -88,11 +88,12 @@ def train_to_the_end(
 
         error = first_error(write_predictions)
 
-    def write_environment() -> None:
+    def write_environment(finished: bool = False) -> None:
         from msft_core.engine.environment import ending
 
         seconds = time.perf_counter() - began
-        run.write_environment(ending(run, _report(run, error), log.warnings, seconds))
+        about = ending(run, _report(run, error), log.warnings, seconds, finished=finished)
+        run.write_environment(about)
 
     error = first_error(write_environment)
     report = _report(run, error)
@@ -108,6 +109,8 @@ def train_to_the_end(
             told = len(log.warnings)
             with suppress(Exception):
                 write_environment()
+    with suppress(Exception):
+        write_environment(finished=True)
     run.feed.close()
     view.close()
     # The user gets the end of a run from whoever called it. The log has it too.

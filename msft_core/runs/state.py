@@ -279,9 +279,9 @@ def _file(group: str, digest: str) -> str:
 
 
 def _canonical(state: Mapping[str, Any]) -> str:
-    # Sorted, so that what is read has the text of what was written. ASCII: names of files that are
-    # not UTF-8 have surrogates.
-    return json.dumps(state, sort_keys=True)
+    # Not sorted: figures keep their order, in metrics.jsonl too. JSON keeps it, so what is read has
+    # the text of what was written. ASCII: names of files that are not UTF-8 have surrogates.
+    return json.dumps(state)
 
 
 def _digest(text: str) -> str:

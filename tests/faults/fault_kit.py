@@ -26,7 +26,8 @@ from msft_core.weights import read_checkpoint
 
 _TINY = ("--plugin", "msft_core.testing.tiny", "--dataset", "tiny", "--backbone", "tiny")
 _TINY += ("--batch-size", "8", "--without", "report")
-_LITE = ("--dataset", "sample", "--backbone", "efficientnet_lite0", "--without", "report")
+_LITE = ("--dataset", "sample", "--backbone", "efficientnet_lite0")
+_LITE += ("--without", "report", "--without", "openvino")
 _LITE += ("--set", "backbone.image_size=64", "--set", "dataset.train_per_class=20")
 _LITE += ("--set", "dataset.val_per_class=8")
 
@@ -35,7 +36,8 @@ CASES: dict[str, tuple[str, ...]] = {
     "tiny-finetune": (*_TINY, "--strategy", "finetune", "--epochs", "3"),
     "sample-tiny": (
         *("--plugin", "msft_core.testing.tiny", "--dataset", "sample", "--backbone", "tiny"),
-        *("--without", "report", "--strategy", "freeze", "--epochs", "3"),
+        *("--without", "report", "--without", "openvino", "--strategy", "freeze", "--epochs", "3"),
+        *("--set", "dataset.train_per_class=20", "--set", "dataset.val_per_class=8"),
     ),
     "lite-freeze": (*_LITE, "--strategy", "freeze", "--epochs", "3"),
     "lite-partial": (*_LITE, "--strategy", "partial", "--epochs", "3"),

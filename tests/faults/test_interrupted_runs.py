@@ -14,7 +14,7 @@ from fault_kit import Harness, every
 from fault_server import Server
 
 QUICK = ("--without", "figures", "--epochs", "1", "--set", "runtime.mode=pynative")
-AT_MOST = 6
+AT_MOST = 4
 """Calls that each test tries, of some 140."""
 
 

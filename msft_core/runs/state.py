@@ -105,6 +105,7 @@ class SavedState:
         trains: digest of what the strategy chose last.
         data: digest of the images of each split, and of the class names.
         weights: digest of all parameters before the first step.
+        config: the configuration, as ``RunConfig.to_mapping`` gives it.
         feed: how frozen stages are fed.
         seconds: duration of the run so far.
         warnings: of the run so far.
@@ -125,6 +126,7 @@ class SavedState:
     trains: str
     data: Mapping[str, str]
     weights: str
+    config: Mapping[str, Any]
     feed: SavedFeed
     seconds: Annotated[float, Field(ge=0)]
     warnings: tuple[str, ...]
@@ -280,9 +282,9 @@ def _file(group: str, digest: str) -> str:
 
 
 def _canonical(state: Mapping[str, Any]) -> str:
-    # Sorted, so that what is read has the text of what was written. ASCII: names of files that are
-    # not UTF-8 have surrogates.
-    return json.dumps(state, sort_keys=True)
+    # Not sorted: curves are drawn in the order of the metrics. What is read has the order, and so
+    # the text, of what was written. ASCII: names of files that are not UTF-8 have surrogates.
+    return json.dumps(state)
 
 
 def _digest(text: str) -> str:

@@ -119,7 +119,8 @@ def run_steps(
         saved = before.saved if before else None
         if before:
             reporter.info(before.first_line(settled.training.epochs))
-            before.require_same_config(settled, reporter)
+            before.require_same_config(settled, raw, reporter)
+            before.warn_of_plugins(loaded, without, reporter)
         _say_plugins(loaded, reporter)
         asker = Asker(loaded, settled, reporter)
 
@@ -244,6 +245,7 @@ def run_steps(
                 before.states if before else StateFolder(folder.path),
                 data=data,
                 weights=initial[-1],
+                config=settled.to_mapping(),
                 began=began,
                 warnings=lambda: log.warnings,
                 every_seconds=60 * settled.training.save_minutes,

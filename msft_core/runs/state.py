@@ -105,6 +105,7 @@ class SavedState:
         trains: digest of what the strategy chose last.
         data: digest of the images of each split, and of the class names.
         weights: digest of all parameters before the first step.
+        config: the configuration, as ``RunConfig.to_mapping`` gives it.
         feed: how frozen stages are fed.
         seconds: duration of the run so far.
         warnings: of the run so far.
@@ -125,6 +126,7 @@ class SavedState:
     trains: str
     data: Mapping[str, str]
     weights: str
+    config: Mapping[str, Any]
     feed: SavedFeed
     seconds: Annotated[float, Field(ge=0)]
     warnings: tuple[str, ...]

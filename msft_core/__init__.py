@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from msft_core.config import RunConfig as RunConfig
     from msft_core.engine.compare import compare as compare
     from msft_core.engine.load import load as load
+    from msft_core.engine.resume import resume as resume
     from msft_core.engine.run import run as run
     from msft_core.engine.run_each import EachReport as EachReport
     from msft_core.engine.run_each import run_each as run_each
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from msft_core.errors import DownloadError as DownloadError
     from msft_core.errors import ExportError as ExportError
     from msft_core.errors import MsftError as MsftError
+    from msft_core.errors import OutputError as OutputError
     from msft_core.errors import PluginError as PluginError
     from msft_core.errors import TrainingError as TrainingError
     from msft_core.errors import UsageError as UsageError
@@ -56,8 +58,8 @@ if TYPE_CHECKING:
     from msft_core.types import Trainable as Trainable
 
 _ERRORS = """
-    DataError DeviceError DownloadError ExportError MsftError PluginError TrainingError UsageError
-    WeightsError
+    DataError DeviceError DownloadError ExportError MsftError OutputError PluginError TrainingError
+    UsageError WeightsError
 """
 _TYPES = """
     Backbone Best Component Context DatasetSplits EpochRecord ExportModel FeatureExtractor HookCall
@@ -72,6 +74,7 @@ _HOME = {
     "RunConfig": "config",
     "compare": "engine.compare",
     "load": "engine.load",
+    "resume": "engine.resume",
     "run": "engine.run",
     "run_each": "engine.run_each",
     "hookimpl": "hookspecs",

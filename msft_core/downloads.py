@@ -17,7 +17,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import url2pathname
 
 from msft_core.errors import DownloadError
-from msft_core.files import follow_umask, sha256_of, write_json
+from msft_core.files import remove_leftovers, sha256_of, write_atomically, write_json
 
 if TYPE_CHECKING:
     import requests
@@ -165,8 +165,9 @@ def _download(url: str, path: Path, expected: str | None, what: str, reporter: R
 
     _require_safe(url)
     reporter.info(f"Downloading {what} from {url}")
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
+    remove_leftovers(path.parent)
+
+    def in_a_few_attempts(beside: Path) -> None:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 with _silent_pooch(), _reasons(url):
@@ -174,15 +175,13 @@ def _download(url: str, path: Path, expected: str | None, what: str, reporter: R
                     # `download` returns. It is not given the hash: it would report a wrong one in
                     # a long line, after a second reading.
                     pooch.retrieve(url, None, beside.name, beside.parent, downloader=download)
-                break
+                return
             except _Failed as failure:
                 if not failure.again or attempt == ATTEMPTS:
                     raise
                 time.sleep(attempt)
-        follow_umask(beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+
+    write_atomically(path, in_a_few_attempts)
     return got
 
 

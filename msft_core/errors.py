@@ -6,6 +6,7 @@ Every message is one or two lines: what is wrong, where, and what to do.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -45,6 +46,40 @@ class DeviceError(MsftError):
 
 class ExportError(MsftError):
     """A classifier cannot be exported, or the exported file computes something else."""
+
+
+class OutputError(MsftError, OSError):
+    """A file cannot be written: the disk is full, say, or the folder is read-only or gone.
+
+    What was there before is intact. ``errno``, ``strerror`` and ``filename`` are those of the
+    OSError that is behind it.
+
+    Args:
+        path: of the file.
+        error: what the operating system said.
+        before: what became of an earlier file, as a clause; ``""`` to say nothing.
+    """
+
+    def __init__(self, path: object, error: OSError, before: str = "") -> None:
+        super().__init__(error.errno, error.strerror or str(error), str(path))
+        self._text = f"{path} cannot be written: {error.strerror or error}"
+        self._text += f"; {before}. " if before else ". "
+        self._text += _WHAT_TO_DO.get(error.errno or 0, "Make room, or write elsewhere.")
+
+    def __str__(self) -> str:
+        return self._text
+
+
+_WHAT_TO_DO = {
+    errno.EACCES: "Give yourself the right to write there, or write elsewhere.",
+    errno.EPERM: "Give yourself the right to write there, or write elsewhere.",
+    errno.EROFS: "Make the disk writable, or write elsewhere.",
+    errno.ENOENT: "Has the folder been removed or renamed?",
+    errno.ENOTDIR: "Write elsewhere.",
+    errno.ESTALE: "Has the folder been removed or renamed?",
+    errno.EIO: "The disk may be broken: write elsewhere.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+}
 
 
 class TrainingError(MsftError):

@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
 
+from msft_core.errors import OutputError
+
 _CHUNK = 1 << 20
+
+_TEMPORARY = ".tmp"
+"""How the name of each temporary file and folder ends. It begins with a dot."""
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
     """Write a file under a temporary name, flush it to disk, and rename it to ``path``.
 
-    No reader ever sees half of the file.
+    No reader ever sees half of the file, and neither does anyone after a power failure.
 
     The file gets the mode that the umask asks for. Whatever fails, ``path`` stays as it was, and
-    nothing is left beside it.
+    nothing is left beside it. A process that is killed leaves a hidden folder: see
+    ``remove_leftovers``.
 
     Args:
         path: the final name.
         write: called with a temporary path of the same name in a folder of its own.
 
     Raises:
-        OSError: the folder cannot be written, or the disk is full; and whatever ``write`` raises.
+        OutputError: the folder cannot be written, or the disk is full. It is an MsftError and an
+            OSError.
+        Exception: whatever else ``write`` raises.
     """
 
     def write_one(folder: Path) -> list[Path]:
@@ -60,22 +72,113 @@ def write_together(
         renaming: entered while the files get their names, such as to hold back interrupts.
 
     Raises:
-        OSError: the folder cannot be written, or the disk is full; and whatever ``write`` raises.
+        OutputError: as ``write_atomically``.
+        Exception: whatever else ``write`` raises.
+    """
+    main = paths[-1]
+    before = _what_is_there(main)
+    with folder_beside(main) as beside:
+        try:
+            written = write(beside)
+        except OSError as error:
+            # Not what went wrong elsewhere, as with an image that `write` reads.
+            if error.errno in _NO_ROOM or str(beside) in str(error.filename):
+                raise OutputError(main, error, before) from error
+            raise
+        try:
+            for temporary in written:
+                follow_umask(temporary)
+                flush(temporary)
+            with renaming or nullcontext():
+                for temporary, path in zip(written, paths, strict=True):
+                    temporary.replace(path)
+                before = ""
+                flush(main.parent)
+        except OSError as error:
+            raise OutputError(main, error, before) from error
+
+
+@contextmanager
+def folder_beside(path: Path) -> Iterator[Path]:
+    """A temporary folder in the folder of ``path``, hidden, and removed at the end of the block.
+
+    What is written into it can then be renamed to ``path``. See also ``remove_leftovers``.
+
+    Raises:
+        OutputError: it cannot be made.
     """
     # A folder, since some writers (MindSpore's) leave files of their own where they fail.
-    first = paths[0]
-    beside = Path(tempfile.mkdtemp(prefix=f".{first.name}.", suffix=".tmp", dir=first.parent))
     try:
-        written = write(beside)
-        for temporary in written:
-            follow_umask(temporary)
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-        with renaming or nullcontext():
-            for temporary, path in zip(written, paths, strict=True):
-                temporary.replace(path)
+        prefix = f".{path.name[:40]}."
+        beside = Path(tempfile.mkdtemp(prefix=prefix, suffix=_TEMPORARY, dir=path.parent))
+    except OSError as error:
+        raise OutputError(path, error, _what_is_there(path)) from error
+    try:
+        yield beside
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def rename_folder(beside: Path, path: Path) -> None:
+    """Give a folder its name when all that is in it is on disk.
+
+    Raises:
+        OSError: the name is taken, or the disk is full. ``beside`` keeps its name then.
+    """
+    for folder, _, names in os.walk(beside):
+        for name in names:
+            flush(Path(folder, name))
+        flush(Path(folder))
+    beside.rename(path)
+    flush(path.parent)
+
+
+def flush(path: Path) -> None:
+    """Wait until the content of a file, or the names in a folder, would survive a power failure.
+
+    Raises:
+        OSError: the disk is full, or broken.
+    """
+    is_folder = path.is_dir()
+    if is_folder and os.name == "nt":  # Windows cannot, and flushes names itself
+        return
+    descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems flush names whenever they change, and refuse to be asked.
+        if not is_folder or error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(folder: Path, seconds: float = 86_400) -> None:
+    """Remove what a killed process was still writing in a folder.
+
+    Args:
+        folder: need not be there.
+        seconds: leave alone what changed within so many seconds: another process may write it.
+    """
+    latest = time.time() - seconds
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if not (path.name.startswith(".") and path.name.endswith(_TEMPORARY)):
+                continue
+            with suppress(OSError):
+                whole = path.is_dir() and not path.is_symlink()
+                inside = [path, *path.rglob("*")] if whole else [path]
+                if max(one.lstat().st_mtime for one in inside) > latest:
+                    continue
+                if whole:
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()
+
+
+def _what_is_there(path: Path) -> str:
+    there = os.path.exists(path)  # noqa: PTH110 - Path.exists may raise
+    return "the file of before is intact" if there else "nothing was left there"
 
 
 def write_text(path: Path, text: str) -> Path:

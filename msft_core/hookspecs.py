@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -246,6 +246,46 @@ def on_run_end(run: Run, report: RunReport, error: BaseException | None) -> None
 
 
 @hookspec
+def save_state(run: Run) -> Mapping[str, Any] | None:
+    """Give what this plugin must remember so that an interrupted run can go on.
+
+    Called: whenever msft saves the state of a run: after each epoch is trained, after its
+    ``on_epoch_end``, on an interruption, and now and then within an epoch. Implement
+    ``load_state`` too.
+
+    Args:
+        run: see ``msft_core.types.Run``.
+
+    Returns: JSON values (texts, numbers, True, False, None, and lists and mappings of these, with
+    texts as keys) and NumPy arrays of numbers, by name; None if there is nothing to remember. An
+    array must be a value itself, not an item of a list.
+
+    Raises: an exception ends the run; the message names this plugin. The state before stays.
+
+    Since: 0.4.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def load_state(run: Run, state: Mapping[str, Any]) -> None:
+    """Take back what ``save_state`` gave, in a run that goes on after an interruption.
+
+    Called: after ``on_run_start`` of all plugins, in a plugin that had given a state. ``run.best``
+    and ``run.history`` are those of the interruption, and ``run.resumed`` is true.
+
+    Args:
+        run: see ``msft_core.types.Run``.
+        state: equal to what ``save_state`` gave; tuples became lists.
+
+    Raises: an exception ends the run; the message names this plugin.
+
+    Since: 0.4.
+    """
+    raise NotImplementedError
+
+
+@hookspec
 def export_model(
     name: str, model: ExportModel, path: Path, settings: Settings, context: Context
 ) -> Path | None:
@@ -297,7 +337,9 @@ HOOKS: dict[str, HookFacts] = {
     "select_trainable": HookFacts("strategy", first_result=True),
     "build_feature_extractor": HookFacts("extractor"),
     "on_run_start": HookFacts("callback"),
+    "load_state": HookFacts("callback"),
     "compute_metrics": HookFacts("metric"),
+    "save_state": HookFacts("callback"),
     "on_epoch_end": HookFacts("callback"),
     "on_run_end": HookFacts("callback"),
     "export_model": HookFacts("exporter", first_result=True),

@@ -549,6 +549,10 @@ class Run(Protocol):
     def history(self) -> Sequence[EpochRecord]:
         """One record per finished epoch; in ``on_epoch_end`` the last one is this epoch's."""
 
+    @property
+    def resumed(self) -> bool:
+        """Whether the run went on after an interruption, from a saved state."""
+
     def settings(self, kind: Kind, name: str) -> Any:
         """Return the resolved settings of a component."""
 

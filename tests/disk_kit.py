@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -23,3 +24,31 @@ def disk_that_takes(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Nobody can create a file in the folder meanwhile, root neither."""
+    mode = folder.stat().st_mode
+    folder.chmod(0o555)
+    # Root may write everywhere, unless it acts as somebody else; who must get to the folder.
+    opened = [parent for parent in folder.parents if os.geteuid() == 0 and _private(parent)]
+    for parent in opened:
+        parent.chmod(0o711)
+    if opened or os.geteuid() == 0:
+        os.seteuid(_NOBODY)
+    try:
+        yield
+    finally:
+        if os.getuid() == 0:
+            os.seteuid(0)
+        for parent in opened:
+            parent.chmod(0o700)
+        folder.chmod(mode)
+
+
+_NOBODY = 65534
+
+
+def _private(folder: Path) -> bool:
+    return folder.stat().st_mode & 0o777 == 0o700

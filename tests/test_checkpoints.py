@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -129,8 +130,56 @@ def test_a_checkpoint_has_the_bytes_that_mindspore_would_write(
     info = CheckpointInfo("tiny", "", "freeze", ("狗", "狼" * 200), PREPROCESSING)
     path = save_checkpoint(tmp_path / "ours.ckpt", state_of(made), info)
     values = [{"name": name, "data": value} for name, value in sorted(made.items())]
-    ms.save_checkpoint(values, str(tmp_path / "theirs.ckpt"), append_dict=info.to_metadata())
-    assert path.read_bytes() == (tmp_path / "theirs.ckpt").read_bytes()
+    theirs = tmp_path / "theirs.ckpt"
+    ms.save_checkpoint(values, str(theirs), append_dict=info.to_metadata())
+    ms.save_checkpoint([], str(tmp_path / "first.ckpt"), append_dict={"msft_checksum": "crc32"})
+    expected = (tmp_path / "first.ckpt").read_bytes() + theirs.read_bytes()
+    checksum = b"crc_num" + zlib.crc32(expected).to_bytes(10, "big")
+    assert path.read_bytes() == expected + checksum
+    for check in (True, False):
+        loaded = ms.load_checkpoint(str(path), crc_check=check)
+        assert loaded["conv.weight"].asnumpy().tobytes() == made["conv.weight"].asnumpy().tobytes()
+
+
+def test_no_flipped_bit_and_no_lost_byte_of_a_checkpoint_goes_unnoticed(tmp_path: Path) -> None:
+    import mindspore as ms
+
+    made = {"head.weight": ms.Parameter(ms.Tensor(np.arange(6, dtype=np.float32)), name="w")}
+    info = CheckpointInfo("tiny", "", "freeze", ("a", "b"), PREPROCESSING)
+    path = save_checkpoint(tmp_path / "best.ckpt", state_of(made), info)
+    content = path.read_bytes()
+    metadata = read_checkpoint(path).metadata
+    assert metadata["backbone"] == "tiny"
+    assert not [name for name in metadata if "checksum" in name]
+    # One bit of each third byte, and all of those that say that there is a checksum.
+    bits = {8 * place + place % 8 for place in range(0, len(content), 3)}
+    bits |= {*range(8 * 80), *range(8 * (len(content) - 20), 8 * len(content))}
+    for bit in sorted(bits):
+        broken = bytearray(content)
+        broken[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(broken)
+        with pytest.raises(WeightsError):
+            read_checkpoint(path)
+    for length in range(0, len(content), 7):
+        path.write_bytes(content[:length])
+        with pytest.raises(WeightsError):
+            read_checkpoint(path)
+    for length in (len(content) - 17, len(content) - 10, len(content) - 1):
+        path.write_bytes(content[:length])
+        with pytest.raises(WeightsError):
+            read_checkpoint(path)
+    path.write_bytes(content)
+    assert read_checkpoint(path).arrays["head.weight"].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_checkpoint_of_an_earlier_msft_has_no_checksum_and_opens(tmp_path: Path) -> None:
+    import mindspore as ms
+
+    strings = CheckpointInfo("tiny", "", "freeze", ("a", "b"), PREPROCESSING).to_metadata()
+    path = tmp_path / "best.ckpt"
+    values = [{"name": "w", "data": ms.Tensor(np.ones(3, np.float32))}]
+    ms.save_checkpoint(values, str(path), append_dict=strings)
+    assert read_checkpoint(path).arrays["w"].tolist() == [1, 1, 1]
 
 
 def test_loading_gives_back_every_bit_and_leaves_alone_what_has_its_value(

@@ -44,7 +44,7 @@ class Noise:
     def steps(self) -> int:
         return len(self.batches)
 
-    def epoch(self, number: int) -> Iterator[Batch]:
+    def epoch(self, number: int, skip: int = 0) -> Iterator[Batch]:
         random = np.random.default_rng(number)
         for count in self.batches:
             labels = random.integers(0, 2, count).astype(np.int32)

@@ -62,7 +62,7 @@ def main(batch: int, size: int, mode: str) -> None:
         def steps(self) -> int:
             return 1
 
-        def epoch(self, number: int) -> Iterator[Batch]:
+        def epoch(self, number: int, skip: int = 0) -> Iterator[Batch]:
             yield one
 
     channel.serve({"step": lambda: trainer.train_epoch(OneBatch(), 1, lambda: None)})

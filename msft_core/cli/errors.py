@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from msft_core.types import RunReport
 
 
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
+
 ends_process = False
 """Whether the process ends with the command: not where a test calls it."""
 
@@ -66,9 +68,10 @@ def reported(*, verbose: bool | None = None) -> Iterator[None]:
 def _unforeseen(error: Exception, verbose: bool | None) -> str:
     from msft_core.errors import first_line
 
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = f" ({error.filename})" if error.filename else ""
-        return f"the disk is full{where}. Make room, or write elsewhere."
+    # A plugin or a library wrote a file without msft_core.files.
+    if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}. Make room, or write elsewhere."
     more = " --verbose shows where." if verbose is False else ""
     return f"{first_line(error)}. This is a bug in msft.{more}"
 

@@ -11,6 +11,7 @@ import typer
 from msft_core.cli import completion, help
 from msft_core.cli.errors import reported
 from msft_core.cli.options import PLUGINS, Blocked, Modules
+from msft_core.errors import UsageError
 
 if TYPE_CHECKING:
     from msft_core.engine.run_each import EachReport
@@ -169,6 +170,14 @@ def command(
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Go on with the interrupted run in this folder.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
     quiet: Annotated[
         bool,
         typer.Option("--quiet", help="Print warnings and errors only.", rich_help_panel=_OUTPUT),
@@ -208,10 +217,17 @@ def command(
         )
         raw = configuration.merge(file, given)
         how: dict[str, Any] = {
-            "out": out,
             "reporter": console_reporter(quiet=quiet, verbose=verbose),
             "observers": [Tracer()] if trace and not is_asked_for() else [],
         }
+        if resume:
+            from msft_core.engine.resume import resume as go_on
+
+            if out:
+                raise UsageError("--resume RUN writes into RUN: leave --out away.")
+            go_on(resume, raw, **how)
+            return
+        how["out"] = out
         if strategies := configuration.listed_strategies(raw):
             configs, note = configuration.for_each_strategy(strategies, file, given)
             if note:

@@ -31,6 +31,9 @@ class TrainingSettings(Settings):
     epochs: int = Field(10, ge=1, description="passes over the training images")
     batch_size: int = Field(24, ge=1, description="images in a training step")
     seed: int = Field(0, ge=0, lt=2**32, description="decides the new head, the order, the views")
+    save_minutes: float = Field(
+        5.0, gt=0, description="within an epoch, how often is saved what --resume goes on from"
+    )
     drop_remainder: bool = Field(False, description="leave out the last batch if it is smaller")
     views: int = Field(
         4,

@@ -10,7 +10,7 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
-from msft_core.files import hash_of, write_atomically
+from msft_core.files import content_digest, hash_of, remove_leftovers, write_atomically
 from msft_core.images import decoders
 
 DIGEST_BYTES = 16
@@ -103,7 +103,10 @@ def _fingerprint(status: os.stat_result) -> bytes:
 def _read(path: Path | None) -> bytes:
     if path is not None:
         with suppress(OSError):
-            return path.read_bytes()
+            content = path.read_bytes()
+            # A wrong digest of a file would mean, at each run, that the file has changed.
+            if content[-DIGEST_BYTES:] == _seal(content[:-DIGEST_BYTES]):
+                return content[:-DIGEST_BYTES]
     return b""
 
 
@@ -118,6 +121,12 @@ def _read_files(path: Path | None) -> dict[bytes, tuple[bytes, bytes]]:
     return {key: (f, digest) for key, f, digest in _FILE_ENTRY.iter_unpack(data[:whole])}
 
 
+def _seal(content: bytes) -> bytes:
+    return bytes.fromhex(content_digest(content))
+
+
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+    remove_leftovers(path.parent)
+    sealed = content + _seal(content)
+    write_atomically(path, lambda temporary: temporary.write_bytes(sealed))

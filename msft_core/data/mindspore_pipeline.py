@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -33,12 +34,12 @@ class MindSporePipeline:
         """See ``Pipeline``."""
         return len(batch_sizes(len(self.table.labels), self.recipe))
 
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """See ``Pipeline``."""
+    def epoch(self, number: int, skip: int = 0) -> Iterator[Batch]:
+        """See ``Pipeline``. Batches that are left out are made all the same."""
         dataset = self.dataset(number)
         iterator = dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)
         try:
-            for pixels, labels, indices in iterator:
+            for pixels, labels, indices in islice(iterator, skip, None):
                 yield Batch(pixels, labels, indices)
         except RuntimeError as error:
             # MindSpore says only that some Python code raised.

@@ -127,8 +127,8 @@ class Pipeline(Protocol):
     def steps(self) -> int:
         """Number of batches in an epoch."""
 
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of an epoch, counted from 1."""
+    def epoch(self, number: int, skip: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, counted from 1, without the first ``skip``."""
 
 
 class KeyedPipeline:
@@ -147,9 +147,9 @@ class KeyedPipeline:
         """See ``Pipeline``."""
         return len(batch_sizes(len(self._labels), self.recipe))
 
-    def epoch(self, number: int) -> Iterator[Batch]:
+    def epoch(self, number: int, skip: int = 0) -> Iterator[Batch]:
         """See ``Pipeline``."""
-        yield from self.batches(self.portions(number), number)
+        yield from self.batches(self.portions(number)[skip:], number)
 
     def portions(self, number: int) -> list[Array]:
         """The indices of the images in each batch of an epoch, int64 (n,) each."""

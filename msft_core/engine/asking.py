@@ -84,18 +84,52 @@ class Strategy:
     ) -> None:
         self._asker, self._trainer, self._steps = asker, trainer, steps
         self._config, self._reporter = config, reporter
+        self.asked = 0
+        """The epoch for which the strategy was asked last."""
 
     def select(self, epoch: int) -> bool:
         """Ask the strategy. If its result is new, rebuild the training step and return True."""
-        from msft_core.training.step import describe
+        changed = self._ask(epoch)
+        if changed:
+            self._say_what_trains()
+        return changed
 
+    def ask_again(self, last: int, epochs: int) -> None:
+        """Ask for each epoch up to ``last`` as a run did that goes on now.
+
+        Args:
+            last: the epoch for which the strategy was asked last.
+            epochs: the number of epochs that the run was begun with.
+        """
+        for epoch in range(1, last + 1):
+            self._ask(epoch)
+        self._say_what_trains()
+        trainable = self._trainer.state.trainable
+        now = self._config.training.epochs
+        if now != epochs and trainable and trainable.optimizer.schedule == "cosine":
+            self._reporter.warning(
+                f"the learning rate falls along a cosine over the whole run, so with {now} epochs "
+                f"it is another schedule than with {epochs}: this is not the run that had "
+                f"{now} epochs from the start."
+            )
+
+    def _ask(self, epoch: int) -> bool:
         state = self._trainer.state
         trainable, _ = self._asker.ask(
             "select_trainable", "strategy", backbone=state.backbone, epoch=epoch
         )
+        self.asked = epoch
         if trainable == state.trainable:
             return False
         self._trainer.select(trainable, self._steps, self._config.training.epochs)
+        return True
+
+    def _say_what_trains(self) -> None:
+        from msft_core.training.step import describe
+
+        state = self._trainer.state
+        trainable = state.trainable
+        assert trainable is not None
         counts = describe(trainable, state.parameters)
         self._reporter.info(f"Strategy {self._config.strategy.name}: {counts}")
         optimizer, epochs = trainable.optimizer, self._config.training.epochs
@@ -104,4 +138,3 @@ class Strategy:
                 f"the warm-up of {optimizer.warmup_epochs:g} epochs is longer than the run of "
                 f"{epochs}: the learning rate never reaches {optimizer.learning_rate:g}."
             )
-        return True

@@ -68,20 +68,21 @@ def write_page(comparison: Comparison, path: str | Path) -> Path:
     """Write a comparison as an HTML page that needs no other file.
 
     Raises:
-        UsageError: there is a file that ``msft compare`` did not write, or the folder cannot be
-            written.
+        UsageError: there is a file that ``msft compare`` did not write.
+        OutputError: the file cannot be written.
     """
     from msft_core.pages.comparing import is_comparison, write_comparison
 
     path = Path(path).expanduser()
     try:
-        if path.exists() and not (path.is_file() and is_comparison(path)):
-            raise UsageError(
-                f"{path} is there already and is no page of msft compare: choose another file."
-            )
-        return write_comparison(comparison, path)
+        free = not path.exists() or (path.is_file() and is_comparison(path))
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror or error}.") from error
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if not free:
+        raise UsageError(
+            f"{path} is there already and is no page of msft compare: choose another file."
+        )
+    return write_comparison(comparison, path)
 
 
 def _require_same_classes(records: Sequence[RunRecord]) -> None:

@@ -93,7 +93,7 @@ def ending(
         "ended": ended.isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "best": _best(best, report.folder) if best else None,
-        "stages": _stages(run.backbone, run.joined),
+        "stages": _stages(run.backbone, run.state.joined),
         "warnings": list(warnings),
     }
 

@@ -96,11 +96,8 @@ class Evaluation:
         }
 
     def write_csv(self, path: Path) -> Path:
-        """Write the predictions as ``predictions.csv`` has them. Raises UsageError."""
-        try:
-            return write_predictions(path, self.measures.predictions)
-        except OSError as error:
-            raise UsageError(f"{path} cannot be written: {error.strerror or error}.") from error
+        """Write the predictions as ``predictions.csv`` has them. Raises OutputError."""
+        return write_predictions(path, self.measures.predictions)
 
 
 def _plain(record: Any) -> dict[str, Any]:

@@ -119,8 +119,8 @@ def draw(
     """Draw the images with what was predicted, and with ``explain`` where the network saw it.
 
     Raises:
-        UsageError: no image could be used, no stage has a spatial output, or the file cannot be
-            written.
+        UsageError: no image could be used, or no stage has a spatial output.
+        OutputError: the file cannot be written.
     """
     import numpy as np
 
@@ -143,21 +143,15 @@ def draw(
     figure = drawing.draw_classified(
         pixels, files, found.probabilities[: len(files)], classifier.classes, total, maps
     )
-    try:
-        return style.save(figure, path, dpi=110)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror or error}.") from error
+    return style.save(figure, path, dpi=110)
 
 
 def write_csv(classifier: Classifier, found: Classified, path: Path) -> Path:
     """Write the predictions as ``predictions.csv`` has them, without the true classes.
 
     Raises:
-        UsageError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
     from msft_core.runs.predictions_file import write_rows
 
-    try:
-        return write_rows(path, found.files, found.probabilities, classifier.classes)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror or error}.") from error
+    return write_rows(path, found.files, found.probabilities, classifier.classes)

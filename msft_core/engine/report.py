@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msft_core.engine.outputs import require_output
-from msft_core.errors import MsftError, UsageError
+from msft_core.errors import UsageError
 
 if TYPE_CHECKING:
     from msft_core.runs.finished import FinishedRun
@@ -20,8 +20,8 @@ def write_report(run: FinishedRun, out: Path | None = None) -> Path:
         out: the file to write; by default ``report.html`` in the run folder.
 
     Raises:
-        UsageError: there is no run folder or no finished epoch, or ``out`` cannot be written.
-        MsftError: the disk is full. The report of before stays.
+        UsageError: there is no run folder or no finished epoch, or ``out`` is not a page's name.
+        OutputError: it cannot be written. The report of before stays.
     """
     if not run.is_whole:
         raise UsageError(
@@ -31,8 +31,4 @@ def write_report(run: FinishedRun, out: Path | None = None) -> Path:
         raise UsageError(f"{run.folder} has no finished epoch in metrics.jsonl: nothing to report.")
     path = out or run.folder / "report.html"
     require_output(path, ".html")
-    try:
-        return run.pages.report(path)
-    except OSError as error:
-        kept = " The report of before is intact." if path.exists() else ""
-        raise MsftError(f"{path} cannot be written: {error.strerror or error}.{kept}") from error
+    return run.pages.report(path)

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from msft_core import config as configuration
 from msft_core.config import RunConfig
 from msft_core.engine.asking import Asker, Strategy
-from msft_core.errors import DataError, MsftError, first_line
+from msft_core.engine.epochs import conclude, train_to_the_end
+from msft_core.errors import DataError
 from msft_core.plugins.loading import load_plugins
-from msft_core.runs.folder import RunFolder, default_folder
+from msft_core.runs.folder import ReopenedFolder, RunFolder, default_folder
+from msft_core.runs.lock import lock_run_folder
 from msft_core.system.cache_folder import cache_dir
 from msft_core.system.console import console_reporter, training_view
-from msft_core.system.display import Outcome, TrainingView
 from msft_core.system.interrupts import Interrupts
 from msft_core.system.log_file import LogFile
 from msft_core.types import (
+    Array,
     Context,
     DatasetSplits,
-    EpochRecord,
     Observer,
     Reporter,
     RunReport,
@@ -33,8 +34,8 @@ from msft_core.types import (
 if TYPE_CHECKING:
     from msft_core.data.checking import Findings
     from msft_core.data.pipeline import Pipeline, Use
+    from msft_core.engine.resume import Before
     from msft_core.plugins.registry import Plugins
-    from msft_core.runs.live import LiveRun
     from msft_core.system.device import Runtime
     from msft_core.training.trainer import Trainer
 
@@ -82,14 +83,28 @@ def run_steps(
     reporter: Reporter,
     observers: Sequence[Observer],
     interrupts: Interrupts,
+    before: Before | None = None,
 ) -> RunReport:
-    """All ten steps, with interrupts that are caught already. See ``run``."""
+    """All ten steps, with interrupts that are caught already. See ``run``.
+
+    Args:
+        config: see ``run``.
+        plugins: see ``run``.
+        out: see ``run``.
+        reporter: see ``run``.
+        observers: see ``run``.
+        interrupts: catches signals.
+        before: the run that goes on; None for a new one.
+    """
     with ExitStack() as always, ExitStack() as if_refused:
         began = time.perf_counter()
         # Everything that the run says goes through it, to the user and into log.txt.
         users, log = reporter, LogFile(reporter)
         reporter = log
         always.callback(log.close)
+        if before and before.saved:
+            began -= before.saved.seconds
+            log.warnings += before.saved.warnings
 
         # 1, 2: what was asked for, and the plugins.
         raw = read_config(config)
@@ -101,18 +116,25 @@ def run_steps(
 
         # 3, 4: check every setting; resolve the three components by name.
         settled = configuration.resolve(raw, loaded)
+        saved = before.saved if before else None
+        if before:
+            reporter.info(before.first_line(settled.training.epochs))
+            before.require_same_config(settled, reporter)
         _say_plugins(loaded, reporter)
         asker = Asker(loaded, settled, reporter)
 
         # 5: the run folder, under a temporary name until the run begins.
-        folder = RunFolder(
-            Path(out) if out else default_folder(settled.dataset.name, settled.strategy.name),
-            numbered=not out,
-        )
+        if before:
+            folder: RunFolder = ReopenedFolder(before.folder)
+        else:
+            folder = RunFolder(
+                Path(out) if out else default_folder(settled.dataset.name, settled.strategy.name),
+                numbered=not out,
+            )
         if_refused.callback(folder.discard)
 
         # 6: the device; MindSpore is imported here and no earlier.
-        from msft_core.system.device import clamp_workers, prepare
+        from msft_core.system.device import clamp_workers, prepare, versions
 
         with interrupts.noted():
             device = prepare(settled.runtime, reporter)
@@ -132,9 +154,12 @@ def run_steps(
         from msft_core.data.pipeline import Use
         from msft_core.engine.environment import environment, features_depend_on
         from msft_core.features.feed import Feed
+        from msft_core.features.keys import parameters_digests
         from msft_core.features.store import FeatureStore
         from msft_core.pages import RunPages
         from msft_core.runs.live import LiveRun
+        from msft_core.runs.saving import StateSaver, data_digests
+        from msft_core.runs.state import StateFolder
         from msft_core.training.randomness import random_cells
         from msft_core.training.state import TrainState
         from msft_core.training.trainer import Trainer
@@ -166,22 +191,38 @@ def run_steps(
             graph=device.graph or device.may_compile,
             ask_extractor=asker.extractor(context, device.device),
             reporter=reporter,
+            before=before.fed(settled.training.epochs) if before else None,
         )
         strategy = Strategy(asker, trainer, pipelines[Use.TRAINING].steps(), settled, reporter)
-        strategy.select(1)
-        feed.refresh()
+        initial = parameters_digests(trainer.network)
+        data = data_digests(splits, found.digests)
+        arrays: Mapping[str, Mapping[str, Array]] = {}
+        if before and saved:
+            before.warn_of_versions(versions(), reporter)
+            before.require_same_start(data, initial[-1])
+            strategy.ask_again(saved.selected, before.epochs)
+            arrays = before.restore(state, settled.training.epochs)
+            feed.refresh()
+        else:
+            strategy.select(1)
+            feed.refresh(initial)
         if_refused.callback(feed.close)
         trainer.try_out(feed.example())
 
         # The run begins: write the facts of all steps above; give the folder its final name.
         folder.write_text("config.toml", settled.to_toml())
         about = environment(settled, device, asker, found, trainer)
+        about = before.about(about) if before else about
         folder.write_json("environment.json", {**about, "features": feed.engine})
         folder.write_json("classes.json", list(splits.classes))
         folder.write_lines("skipped.jsonl", found.skipped)
         # From here on an interruption has a run folder to tell of: it waits for step 9.
         interrupts.note()
         folder.commit()
+        if not before:  # who resumes a run has locked it
+            lock = always.enter_context(lock_run_folder(folder.path))
+            if lock.warning:
+                reporter.warning(lock.warning)
         log.open(folder.path / "log.txt")
         if_refused.pop_all()
         reporter.info(f"Run folder {folder.path}")
@@ -199,132 +240,22 @@ def run_steps(
             pages=RunPages,
             origins=asker.origins,
             compiles=device.graph or device.may_compile,
+            saver=StateSaver(
+                before.states if before else StateFolder(folder.path),
+                data=data,
+                weights=initial[-1],
+                began=began,
+                warnings=lambda: log.warnings,
+                every_seconds=60 * settled.training.save_minutes,
+            ),
+            resumed=saved is not None,
         )
+        remembered = live.take_up(saved, arrays) if saved else {}
         view = training_view(users, log)
         always.callback(view.close)
-        report = _train_to_the_end(live, strategy, interrupts, view, log, began)
-        _conclude(live, report, time.perf_counter() - began, view, log)
+        report = train_to_the_end(live, strategy, interrupts, view, log, began, remembered)
+        conclude(live, report, time.perf_counter() - began, view, log)
         return report
-
-
-def _train_to_the_end(
-    run: LiveRun,
-    strategy: Strategy,
-    interrupts: Interrupts,
-    view: TrainingView,
-    log: LogFile,
-    began: float,
-) -> RunReport:
-    """Steps 9 and 10. Step 10 is done even if step 9 fails or is interrupted."""
-    error: BaseException | None = None
-    try:
-        epochs = run.config.training.epochs
-        view.begin(epochs)
-        interrupts.resume()
-        run.call("on_run_start")
-        # 9: the epochs.
-        for epoch in range(1, epochs + 1):
-            if epoch > 1 and strategy.select(epoch):  # the first was asked for in step 8
-                run.feed.refresh()
-            _one_epoch(epoch, run, interrupts, view)
-            if run.state.stop_reason:
-                run.reporter.info(f"Stopped after epoch {epoch}: {run.state.stop_reason}")
-                break
-    except (Exception, KeyboardInterrupt) as caught:
-        error = caught
-    finally:
-        interrupts.note()
-
-    # 10: last.ckpt, the best checkpoint again, and the end. Whatever fails, the rest is done, and
-    # signals are only noted, except while predictions are made and in plugins.
-    def first_error(do: Callable[[], object]) -> BaseException | None:
-        return _caught(do, error, interrupts)
-
-    error = first_error(view.finishing)
-    if error is None or isinstance(error, KeyboardInterrupt):
-        error = first_error(run.save_last)
-    if run.best:
-        error = first_error(run.reload_best)
-    if run.best:
-
-        def write_predictions() -> None:
-            with interrupts.heeded():
-                run.write_predictions()
-
-        error = first_error(write_predictions)
-
-    def write_environment() -> None:
-        from msft_core.engine.environment import ending
-
-        seconds = time.perf_counter() - began
-        run.write_environment(ending(run, _report(run, error), log.warnings, seconds))
-
-    error = first_error(write_environment)
-    report = _report(run, error)
-    for failure in run.call_guarded("on_run_end", report=report, error=error):
-        if error is None:
-            error = failure
-            report = _report(run, error)
-            _caught(write_environment, None, interrupts)
-        elif not isinstance(failure, KeyboardInterrupt):
-            run.reporter.warning(str(failure))
-    run.feed.close()
-    view.close()
-    # The user gets the end of a run from whoever called it. The log has it too.
-    if isinstance(error, KeyboardInterrupt):
-        log.write("interrupted.")
-        raise KeyboardInterrupt(report) from None
-    if error is not None:
-        log.write("".join(traceback.format_exception(error)).rstrip())
-        if not isinstance(error, MsftError):
-            error = MsftError(first_line(error)).with_traceback(error.__traceback__)
-        error.report = report
-        log.write(f"error: {error}")
-        raise error
-    return report
-
-
-def _caught(
-    do: Callable[[], object], error: BaseException | None, interrupts: Interrupts
-) -> BaseException | None:
-    """Do something; the first error of all, if there is any. A noted signal is one."""
-    try:
-        do()
-        interrupts.check()
-    except (Exception, KeyboardInterrupt) as caught:
-        return error or caught
-    return error
-
-
-def _one_epoch(epoch: int, run: LiveRun, interrupts: Interrupts, view: TrainingView) -> None:
-    from msft_core.data.pipeline import Use
-
-    began = time.perf_counter()
-    with interrupts.held():
-        view.begin_epoch(epoch)
-        run.feed.prepare(Use.TRAINING, epoch, interrupts.check)
-    train = run.feed.pipeline(Use.TRAINING)
-    started = time.perf_counter()
-    compiles = run.trainer.compiles_next
-    with interrupts.held(), view.training(train.steps(), compiles) as step:
-        run.forget()  # from the first step on the weights are others
-        result = run.trainer.train_epoch(train, epoch, interrupts.check, step)
-    ended = time.perf_counter()
-    run.begin_epoch_end(
-        EpochRecord(
-            epoch,
-            {"loss": result.loss},
-            learning_rate=result.learning_rate,
-            seconds=ended - began,
-            step_ms=1000 * (ended - started) / result.steps,
-        )
-    )
-    run.save_last_now_and_then()
-    best_before = run.best
-    run.call("on_epoch_end", epoch=epoch)
-    record = run.finish_epoch_end()
-    with interrupts.held():
-        view.end_epoch(record, run.best, run.best is not best_before)
 
 
 def _say_plugins(plugins: Plugins, reporter: Reporter) -> None:
@@ -437,32 +368,3 @@ def _stored_views(config: RunConfig, reporter: Reporter) -> int:
         if settings.enabled is True and not views:
             reporter.warning(f"extractor {name} is not used, since features are not stored.")
     return views
-
-
-def _report(run: LiveRun, error: BaseException | None) -> RunReport:
-    status: Literal["completed", "stopped", "interrupted", "failed"] = "completed"
-    reason = run.state.stop_reason
-    if isinstance(error, KeyboardInterrupt):
-        status, reason = "interrupted", "interrupted by the user"
-    elif error is not None:
-        status, reason = "failed", str(error) if isinstance(error, MsftError) else first_line(error)
-    elif reason:
-        status = "stopped"
-    return RunReport(status, run.folder, run.best, tuple(run.history), reason)
-
-
-def _conclude(
-    run: LiveRun, report: RunReport, seconds: float, view: TrainingView, log: LogFile
-) -> None:
-    view.conclude(
-        Outcome(
-            report,
-            epochs=run.config.training.epochs,
-            seconds=seconds,
-            training=len(run.splits.train.ids),
-            validation=len(run.splits.val.ids),
-            classes=len(run.splits.classes),
-            engine=run.engine,
-            warnings=len(log.warnings),
-        )
-    )

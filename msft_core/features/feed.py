@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from msft_core.data.pipeline import Batch, KeyedPipeline, Pipeline, Use
+from msft_core.errors import UsageError
 from msft_core.features.cache import CannotStore, FeatureCache, NoRoom
 from msft_core.features.keys import ViewKeys, code_digest, parameters_digests
 from msft_core.features.pipeline import FeaturePipeline
@@ -20,6 +21,22 @@ from msft_core.types import Array, Reporter
 EXAMPLES = 3
 """Number of training images whose features every run computes at its start, to compare them with
 the stored ones. More than one, since one image may be blank."""
+
+
+class FedBefore(Protocol):
+    """How a run was fed before it was interrupted."""
+
+    @property
+    def views(self) -> int:
+        """See ``Feed``."""
+
+    @property
+    def engine(self) -> str:
+        """See ``Feed``."""
+
+    @property
+    def asks(self) -> bool:
+        """See ``Feed``."""
 
 
 class Feed:
@@ -36,6 +53,7 @@ class Feed:
         graph: compile the frozen stages.
         ask_extractor: asks the plugins for another engine; None where no plugin has one.
         reporter: shows progress, and the reason if features are not stored.
+        before: how a run that is resumed was fed.
     """
 
     def __init__(
@@ -51,8 +69,13 @@ class Feed:
         graph: bool,
         ask_extractor: AskExtractor | None,
         reporter: Reporter,
+        before: FedBefore | None = None,
     ) -> None:
         self._trainer, self._pipelines = trainer, pipelines
+        if before is not None:
+            views = before.views
+            ask_extractor = ask_extractor if before.asks else None
+        self._before = before
         self._views, self._epochs = views, epochs
         self._digests = digests
         self._keys = self._make_keys(digests) if views else {}
@@ -79,6 +102,14 @@ class Feed:
             if stages:
                 self._open_cache(stages, digest)
         self._trainer.skip_stages(stages if self._cache else 0)
+        before, self._before = self._before, None
+        if before is not None and (before.views, before.engine) != (self._views, self.engine):
+            raise UsageError(
+                f"the run computed its frozen stages by {before.engine or 'MindSpore, unstored'} "
+                f"with {before.views} stored views, but now it would by "
+                f"{self.engine or 'MindSpore, unstored'} with {self._views}: it would not be the "
+                "same run. Install that engine, or make room in the cache (msft cache)."
+            )
 
     def prepare(self, use: Use, epoch: int, between: Callable[[], None]) -> None:
         """Prepare an epoch: compute the features that it needs and that are not stored.
@@ -119,6 +150,16 @@ class Feed:
         pipeline: Any = self._pipelines[Use.TRAINING]
         images = KeyedPipeline(pipeline.table, replace(pipeline.recipe, workers=0))
         return next(images.batches([np.zeros(1, np.int64)], 1))
+
+    @property
+    def views(self) -> int:
+        """Number of stored views of each training image; 0 stores no features."""
+        return self._views
+
+    @property
+    def asks(self) -> bool:
+        """Whether extractors are asked for; not where one has failed."""
+        return self._ask_extractor is not None
 
     @property
     def engine(self) -> str:

@@ -42,10 +42,10 @@ class FeaturePipeline:
             label += f", view {self._keys.view(epoch) or images.recipe.views}"
         self._cache.complete(images, epoch, self._keys.of_epoch(epoch), label, between)
 
-    def epoch(self, number: int) -> Iterator[Batch]:
+    def epoch(self, number: int, skip: int = 0) -> Iterator[Batch]:
         """See ``Pipeline``. Call ``prepare`` first."""
         images, keys = self._keys.images, self._keys.of_epoch(number)
-        for indices in images.portions(number):
+        for indices in images.portions(number)[skip:]:
             features = self._read([keys[index] for index in indices], number)
             yield Batch(features, images.labels(indices), indices)
 

@@ -30,7 +30,7 @@ from msft_core.features.segments import (
     load_segment,
     write_all,
 )
-from msft_core.files import write_json
+from msft_core.files import flush, write_json
 from msft_core.types import Array
 
 LEFTOVER_SECONDS = 86_400
@@ -330,6 +330,7 @@ class Writer:
         # Before the rename: after it, nothing may write to this file again, even after an error.
         self._entries, self._file = [], None
         self._temporary.replace(self._final)
+        flush(self._final.parent)
         feature_bytes = math.prod(form[0]) * form[1].itemsize
         segment = Segment(self._final, feature_bytes, crcs, size, trusted=True)
         if not file.closed:

@@ -8,6 +8,7 @@ Importing this module imports matplotlib.
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import warnings
@@ -143,11 +144,10 @@ def house_style() -> Iterator[None]:
 def save(figure: Figure, path: Path, dpi: int) -> Path:
     """Write a PNG atomically. The same figure always gives the same bytes."""
 
-    def write(beside: Path) -> None:
-        with house_style():
-            figure.savefig(beside, format="png", dpi=dpi, metadata={"Software": None})
-
-    return write_atomically(path, write)
+    drawn = io.BytesIO()  # Pillow would not say why it cannot write a file
+    with house_style():
+        figure.savefig(drawn, format="png", dpi=dpi, metadata={"Software": None})
+    return write_atomically(path, lambda beside: beside.write_bytes(drawn.getbuffer()))
 
 
 def sheet(width: Inches, body: Inches, title: str, details: Sequence[str]) -> Figure:

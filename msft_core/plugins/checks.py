@@ -315,6 +315,40 @@ def _problem_of_export(written: object, arguments: Mapping[str, Any]) -> str:
     return ""
 
 
+# save_state
+
+
+def _problem_of_state(state: object, _arguments: Mapping[str, Any]) -> str:
+    if not isinstance(state, Mapping):
+        return f"returned {type(state).__name__}, not a mapping from names to values"
+    for name, value in state.items():
+        if not isinstance(name, str):
+            return f"returned a state with the key {name!r}, which must be text"
+        if problem := _problem_of_value(value, top=True):
+            return f"returned a state whose {name!r} {problem}"
+    return ""
+
+
+def _problem_of_value(value: object, *, top: bool = False) -> str:
+    """Why a value cannot be saved and read back equal; empty if it can."""
+    if value is None or isinstance(value, (str, bool)) or type(value) in (int, float):
+        return ""
+    dtype: Any = getattr(value, "dtype", None)
+    if top and dtype is not None and type(value).__name__ == "ndarray":
+        return "" if dtype.kind in "biuf" else f"is an array of {dtype}, not of numbers"
+    items: list[Any] = []
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            return "has keys that are no text"
+        items = list(value.values())
+    elif isinstance(value, (list, tuple)):
+        items = list(value)
+    else:
+        where = "" if top else "holds "
+        return f"{where or 'is '}{type(value).__name__}, which is neither JSON nor an array"
+    return next(filter(None, map(_problem_of_value, items)), "")
+
+
 _CHECKS: dict[str, Callable[[Any, Mapping[str, Any]], str]] = {
     "list_components": _problem_of_components,
     "build_dataset": _problem_of_splits,
@@ -322,6 +356,7 @@ _CHECKS: dict[str, Callable[[Any, Mapping[str, Any]], str]] = {
     "select_trainable": _problem_of_trainable,
     "build_feature_extractor": _problem_of_extractor,
     "compute_metrics": _problem_of_metrics,
+    "save_state": _problem_of_state,
     "export_model": _problem_of_export,
 }
 

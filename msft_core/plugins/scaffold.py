@@ -11,12 +11,12 @@ import importlib.util
 import keyword
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from msft_core.errors import UsageError, suggest
+from msft_core.files import folder_beside, rename_folder
 from msft_core.plugins import compat
 from msft_core.plugins.registry import Plugins
 
@@ -79,12 +79,12 @@ def write(name: str, kind: str, out: Path, plugins: Plugins) -> Written:
     texts = dict(sorted(_files(name, kind)))
     try:
         # Written beside the final folder and then renamed, so that no half package appears.
-        with tempfile.TemporaryDirectory(prefix=f".{package}-", dir=out) as scratch:
-            unfinished = Path(scratch, package)
+        with folder_beside(folder) as scratch:
+            unfinished = scratch / package
             for path, text in texts.items():
                 (unfinished / path).parent.mkdir(parents=True, exist_ok=True)
                 (unfinished / path).write_text(text, encoding="utf-8")
-            unfinished.rename(folder)
+            rename_folder(unfinished, folder)
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error.strerror}.") from error
     return Written(name, kind, package, module, folder, tuple(texts))

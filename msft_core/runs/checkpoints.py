@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
-from msft_core.errors import MsftError, WeightsError, first_line
+from msft_core.errors import WeightsError, first_line
 from msft_core.files import json_text, write_atomically
 from msft_core.types import Preprocessing, Reporter
 from msft_core.weights import read_checkpoint
@@ -142,24 +142,17 @@ def describe_checkpoint(checkpoint: Checkpoint, reporter: Reporter) -> Checkpoin
 
 
 def save_checkpoint(path: Path, state: TrainState, info: CheckpointInfo) -> Path:
-    """Write every parameter of the network into a ``.ckpt``, atomically.
+    """Write every parameter of the network into a ``.ckpt``, atomically and with a checksum.
 
     Raises:
-        MsftError: the folder cannot be written, or the disk is full. What was there stays.
+        OutputError: the folder cannot be written, or the disk is full. What was there stays.
     """
     tensors = (
         ckpt.Saved(name, str(parameter.dtype), parameter.asnumpy())
         for name, parameter in sorted(state.parameters.items())
     )
     metadata = info.to_metadata()
-    try:
-        return write_atomically(path, lambda beside: ckpt.write(beside, tensors, metadata))
-    except OSError as error:
-        there = "the file of before is intact" if path.exists() else "there is no such file yet"
-        raise MsftError(
-            f"checkpoint {path} cannot be written: {error.strerror or error}; {there}. Make room, "
-            "or choose another --out."
-        ) from error
+    return write_atomically(path, lambda beside: ckpt.write(beside, tensors, metadata))
 
 
 def load_parameters(path: Path, state: TrainState) -> None:

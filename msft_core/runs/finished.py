@@ -134,6 +134,11 @@ class FinishedRun:
             raise UsageError("this run was opened without pages")
         return self._pages(self)
 
+    @property
+    def resumed(self) -> bool:
+        """See ``Run``."""
+        return self.is_whole and bool(opening.read_facts(self.folder).get("resumed"))
+
     def settings(self, kind: Kind, name: str) -> Any:
         """See ``Run``."""
         try:

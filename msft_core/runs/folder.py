@@ -12,10 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from msft_core.errors import UsageError
-from msft_core.files import follow_umask, write_json, write_json_lines, write_text
+from msft_core.files import flush, follow_umask, write_json, write_json_lines, write_text
+from msft_core.runs import lock
+from msft_core.runs.lock import lock_run_folder
 
-_OF_THE_DISK = {"lost+found"}
-"""What a new file system has in its top folder."""
+_OF_THE_DISK = {"lost+found", lock.NAME}
+"""What a new file system has in its top folder; and a lock, which ``commit`` takes."""
+
+_BEFORE_CONFIG = {"classes.json", "environment.json", "skipped.jsonl"}
+"""What is in a run folder before its config.toml is."""
 
 _STAGING = ".staging"
 
@@ -62,15 +67,27 @@ class RunFolder:
         """Give the folder its name.
 
         Raises:
-            UsageError: another run has taken it meanwhile.
+            UsageError: another run has taken it meanwhile, or it cannot be written.
         """
+        try:
+            self._commit()
+            flush(self.path.parent)
+        except OSError as error:
+            reason = error.strerror or error
+            raise UsageError(f"output folder {self._asked} cannot be written: {reason}.") from error
+
+    def _commit(self) -> None:
         if self._inside:
-            if not _is_empty(self.final):
-                raise self._taken()
-            for entry in sorted(self.path.iterdir()):
-                entry.replace(self.final / entry.name)
-            self.path.rmdir()
+            with lock_run_folder(self.final):
+                if not _is_empty(self.final):
+                    raise self._taken()
+                # config.toml last: with it the folder is that of a run.
+                entries = sorted(self.path.iterdir(), key=lambda entry: entry.name == "config.toml")
+                for entry in entries:
+                    entry.replace(self.final / entry.name)
+                self.path.rmdir()
             self.path = self.final
+            flush(self.path)
             return
         for name in self._names():
             try:
@@ -118,6 +135,23 @@ class RunFolder:
     def write_lines(self, name: str, values: Iterable[Mapping[str, Any]]) -> None:
         """Write a file of one JSON value a line."""
         write_json_lines(self.path / name, values)
+
+
+class ReopenedFolder(RunFolder):
+    """The folder of a run that goes on. Files are written where they are.
+
+    Args:
+        final: the run folder.
+    """
+
+    def __init__(self, final: Path) -> None:
+        self.path = self.final = final
+
+    def commit(self) -> None:
+        """It has its name."""
+
+    def discard(self) -> None:
+        """The run stays as it was."""
 
 
 @contextmanager
@@ -185,8 +219,9 @@ def is_run_folder(folder: Path) -> bool:
 
 def _is_empty(folder: Path) -> bool:
     """Whether nothing is in it but what a file system, or a run that was killed, leaves there."""
-    left = f".{folder.name}."
-    return all(
-        entry.name in _OF_THE_DISK or (entry.name.startswith(left) and entry.suffix == _STAGING)
-        for entry in folder.iterdir()
-    )
+    entries = [path for path in folder.iterdir() if path.name not in _OF_THE_DISK]
+    staged = [one for one in entries if one.name.startswith(f".{folder.name}.")]
+    staged = [one for one in staged if one.suffix == _STAGING]
+    # A run that was killed while it moved its first files to their places: see `commit`.
+    left = _BEFORE_CONFIG if staged else set()
+    return all(path in staged or path.name in left for path in entries)

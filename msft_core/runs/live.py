@@ -27,6 +27,13 @@ from msft_core.runs.checkpoints import (
 from msft_core.runs.figures import figures_of
 from msft_core.runs.folder import RunFolder
 from msft_core.runs.predictions_file import write_predictions
+from msft_core.runs.saving import (
+    Phase,
+    StateSaver,
+    restored_predictions,
+    states_of_plugins,
+)
+from msft_core.runs.state import SavedState
 from msft_core.system.device import versions
 from msft_core.system.interrupts import Interrupts
 from msft_core.training.gradcam import heat_maps
@@ -53,7 +60,7 @@ LAST_EVERY_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class _Evaluated:
+class Evaluated:
     """What was predicted and computed with some weights.
 
     Args:
@@ -84,6 +91,8 @@ class LiveRun:
         environment: what ``environment.json`` says but for the engine of the frozen stages.
         origins: of dataset, backbone and strategy, for checkpoints.
         compiles: whether frozen stages are compiled.
+        saver: saves the train state.
+        resumed: whether it goes on from a saved state.
         pages: draws the run's pictures; made from this object, since it stands above this package.
     """
 
@@ -102,6 +111,8 @@ class LiveRun:
         pages: Callable[[Run], Pages],
         origins: Mapping[str, str],
         compiles: bool,
+        saver: StateSaver,
+        resumed: bool = False,
     ) -> None:
         self.config, self.splits, self.backbone = config, splits, trainer.backbone
         self.reporter, self.trainer, self.feed = reporter, trainer, feed
@@ -111,13 +122,14 @@ class LiveRun:
         self._extra: dict[str, float] = {}
         self._evaluated: dict[str, Mapping[str, float]] = {}
         self._predicted: dict[str, tuple[Predictions, float]] = {}
-        self._of_best: _Evaluated | None = None
+        self.of_best: Evaluated | None = None
         self._shown_in: dict[str, int] = {}
-        self.joined: dict[str, int] = {}
-        """For each parameter that has trained, the epoch in which it first did."""
         self._last_saved = time.monotonic()
         self.pages = pages(self)
         self._origins, self._compiles = origins, compiles
+        self._saver, self.resumed = saver, resumed
+        self.awaits_callbacks = False
+        """Whether the callbacks of the last epoch are still to come, in a run that goes on."""
 
     # What callbacks use
 
@@ -207,7 +219,7 @@ class LiveRun:
             raise ValueError(f"set_best: there is no file {path}")
         with self._interrupts.held(then_check=False):
             self.state.best = Best(Path(path), epoch, float(value), metric)
-            self._of_best = _Evaluated(
+            self.of_best = Evaluated(
                 parameters_digests(self.trainer.network)[-1],
                 dict(self._predicted),
                 dict(self._evaluated),
@@ -258,17 +270,72 @@ class LiveRun:
     @property
     def engine(self) -> str:
         """What computed the run, in words."""
-        frozen = ", then ".join(filter(None, self._engines))
+        frozen = ", then ".join(self.engines)
         here = f"MindSpore on {self._environment['device']}"
         return f"{here}, frozen stages by {frozen}" if frozen else here
 
-    def write_environment(self, ending: Mapping[str, Any]) -> None:
-        """Write ``environment.json`` anew: with all engines, and how the run ended."""
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """What has computed frozen stages so far, in this order."""
         if self.feed.engine not in self._engines:
             self._engines.append(self.feed.engine)
-        names = ", then ".join(filter(None, self._engines))
+        return tuple(filter(None, self._engines))
+
+    def write_environment(self, ending: Mapping[str, Any]) -> None:
+        """Write ``environment.json`` anew: with all engines, and how the run ended."""
+        names = ", then ".join(self.engines)
         content = {**self._environment, "features": names, **ending}
         self._run_folder.write_json("environment.json", content)
+
+    def take_up(
+        self, saved: SavedState, arrays: Mapping[str, Mapping[str, Array]]
+    ) -> dict[str, dict[str, Any]]:
+        """Go on from a saved state, which is in the train state already.
+
+        Returns: what each plugin kept.
+        """
+        self.awaits_callbacks = saved.phase == "trained"
+        self._engines = [*saved.feed.engines]
+        if of_best := saved.of_best:
+            self.of_best = Evaluated(
+                of_best.weights,
+                restored_predictions(of_best, arrays.get("best", {}), self.splits),
+                dict(of_best.evaluated),
+                dict(of_best.shown_in),
+            )
+        return states_of_plugins(saved, arrays.get("plugins", {}))
+
+    def save_state(self, phase: Phase) -> None:
+        """Write ``state/``, from which the run can be resumed."""
+        with self._interrupts.held(then_check=False):
+            self._saver.save(self, phase)
+
+    def save_state_now_and_then(self) -> None:
+        """Write ``state/`` within an epoch, unless that was done a short time ago."""
+        if self._saver.is_due():
+            self.save_state("within")
+
+    @property
+    def is_ahead_of_state(self) -> bool:
+        """Whether it was interrupted within an epoch, or before it had a state."""
+        return self.state.part.steps > 0 or not self._saver.has_saved
+
+    def plugin_states(self) -> dict[str, Mapping[str, Any]]:
+        """What each plugin must remember to go on: the results of its ``save_state``."""
+        found = self._plugins.call_each("save_state", self.config.enabled, run=self)
+        return {plugin: state for plugin, state in found if state is not None}
+
+    def load_plugin_states(self, states: Mapping[str, Mapping[str, Any]]) -> None:
+        """Give each plugin what it remembered, with its ``load_state``."""
+        here = self._plugins.names_with("load_state", self.config.enabled)
+        for plugin in here:
+            if plugin in states:
+                self._plugins.call_one("load_state", plugin, run=self, state=states[plugin])
+        if missing := [plugin for plugin in states if plugin not in here]:
+            self.reporter.warning(
+                f"what {', '.join(missing)} kept is left out: no plugin of that name takes it back "
+                "(load_state)."
+            )
 
     def write_predictions(self) -> None:
         """Write ``predictions.csv``: what the network predicts for val."""
@@ -304,7 +371,7 @@ class LiveRun:
             ) from error
         digests = parameters_digests(self.trainer.network)
         self.feed.refresh(digests)
-        of_best = self._of_best
+        of_best = self.of_best
         # Not where the file holds other weights than the network had: an average of them, say.
         if of_best and of_best.weights == digests[-1]:
             self._predicted, self._evaluated = of_best.predicted, of_best.evaluated
@@ -317,7 +384,7 @@ class LiveRun:
         self.state.history.append(record)
         if self.state.trainable is not None:
             for name in self.state.trainable.names:
-                self.joined.setdefault(name, record.epoch)
+                self.state.joined.setdefault(name, record.epoch)
 
     def finish_epoch_end(self) -> EpochRecord:
         """Add the callbacks' metrics and recorded values to the epoch's record, and write it."""

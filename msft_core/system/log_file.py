@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from io import FileIO
@@ -32,9 +33,13 @@ class LogFile:
         """The text of each warning so far."""
 
     def open(self, path: Path) -> None:
-        """Create the file, and write the lines that came before."""
+        """Create the file or add to it, and write the lines that came before."""
         try:
-            self._file = path.open("ab", buffering=0)
+            self._file = path.open("ab+", buffering=0)
+            if self._file.tell():
+                self._file.seek(-1, os.SEEK_END)
+                if self._file.read(1) != b"\n":  # a killed run has left half a line
+                    self._file.write(b"\n")
         except OSError as error:
             self._fail(error)
             return
@@ -72,7 +77,8 @@ class LogFile:
 
     def warning(self, message: str) -> None:
         """See ``msft_core.types.Reporter``."""
-        self.warnings.append(message)
+        if message not in self.warnings:  # those before an interruption, for one
+            self.warnings.append(message)
         self.write(f"warning: {message}")
         self._reporter.warning(message)
 

@@ -4,7 +4,8 @@ Fixtures: ``msft_run`` trains a tiny network on a tiny dataset, with additional 
 ``msft_recorder`` holds every hook call of these runs; ``msft_reporter`` holds their messages;
 ``msft_context`` is a ``Context`` for direct hook calls; ``msft_cli`` runs the command line.
 Functions: ``assert_dataset``, ``assert_backbone``, ``assert_strategy``, ``assert_callback``,
-``assert_metric`` and ``assert_exporter`` check that a component keeps the contract.
+``assert_metric`` and ``assert_exporter`` check that a component keeps the contract;
+``assert_resumes`` checks that an interrupted run goes on as if nothing had happened.
 ``assert_same_logits`` compares a backbone with the network that it was ported from.
 
 Nothing remains after a test: a plugin belongs to the run that receives it, the cache folder and the
@@ -32,6 +33,7 @@ from msft_core.testing.given import split_plugins
 from msft_core.testing.metrics import assert_metric
 from msft_core.testing.ports import assert_same_logits
 from msft_core.testing.recording import HookRecorder, RecordingReporter
+from msft_core.testing.resuming import assert_resumes
 from msft_core.testing.tracebacks import ending_at_the_author
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ __all__ = [
     "assert_dataset",
     "assert_exporter",
     "assert_metric",
+    "assert_resumes",
     "assert_same_logits",
     "assert_strategy",
     "msft_cache",
@@ -105,6 +108,34 @@ class MsftRun:
                 merge(quick, {"plugins": files}, sections),
                 plugins=objects,
                 out=out or self._folder / f"run-{self._runs}",
+                reporter=self._reporter,
+                observers=[self._recorder],
+            )
+        except MsftError as error:
+            raise ending_at_the_author(error)  # noqa: B904 - the same error
+
+    def resume(self, folder: Path, plugins: Sequence[object] = (), **changes: Any) -> RunReport:
+        """Go on with a run that was interrupted.
+
+        Args:
+            folder: its run folder.
+            plugins: objects that were given to the run; modules and files are in its configuration.
+            changes: sections that differ, as in a configuration.
+
+        Returns:
+            How the run ended.
+
+        Raises:
+            MsftError: as ``msft_core.resume`` does.
+        """
+        import msft_core
+
+        _, objects = split_plugins(plugins)
+        try:
+            return msft_core.resume(
+                folder,
+                changes,
+                plugins=objects,
                 reporter=self._reporter,
                 observers=[self._recorder],
             )

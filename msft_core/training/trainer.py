@@ -23,6 +23,7 @@ from msft_core.training.compilation import (
 )
 from msft_core.training.losses import mean_loss
 from msft_core.training.optimizers import make_optimizers
+from msft_core.training.progress import PartOfEpoch
 from msft_core.training.schedules import Schedule
 from msft_core.training.state import TrainState
 from msft_core.training.step import Network, Step, cells_in_evaluation_mode, drive_dropout
@@ -98,7 +99,7 @@ class Trainer:
         state.optimizers = make_optimizers(
             trainable, state.parameters, self._rates, state.step, state.optimizers
         )
-        state.trainable = trainable
+        state.select(trainable, self.network.frozen)
 
     def _first_that_trains(self) -> int:
         """Index of the first stage that trains; the number of stages if only the head trains."""
@@ -185,7 +186,7 @@ class Trainer:
         between_steps: Callable[[], None],
         show: Callable[[float, int], None] = lambda loss, images: None,
     ) -> EpochResult:
-        """One pass over the training images.
+        """One pass over the training images, or what is left of one that was interrupted.
 
         Args:
             pipeline: the batches.
@@ -204,23 +205,26 @@ class Trainer:
             self._step = self._make_step()
         if self._sinks:
             return self._train_epoch_sunk(pipeline, epoch)
-        total, count, steps = 0.0, 0, 0
-        for batch in pipeline.epoch(epoch):
+        part = self.state.part
+        for batch in pipeline.epoch(epoch, part.steps):
+            self.state.whole = False
             with MINDSPORE, blaming(self.plugin, "build_backbone", _DOES_NOT_RUN):
                 output = self._step(ms.Tensor(batch.inputs), ms.Tensor(batch.labels))[1].asnumpy()
             logits = self._checked(output, len(batch.labels))
             # Not the step's own loss: on a CPU its last bit differs from call to call. The logits
             # and the gradients do not.
             loss = mean_loss(logits, batch.labels)
-            steps += 1
+            _require_finite(loss, f"at step {part.steps + 1} of epoch {epoch}")
             self.state.step += 1
-            _require_finite(loss, f"at step {steps} of epoch {epoch}")
-            total += loss * len(batch.labels)
-            count += len(batch.labels)
+            part.steps += 1
+            part.loss_sum += loss * len(batch.labels)
+            part.images += len(batch.labels)
+            self.state.whole = True
             show(loss, len(batch.labels))
             between_steps()
-        self.state.epoch = epoch
-        return EpochResult(total / count, steps, self._rate_after(epoch, steps))
+        self.state.epoch, self.state.part = epoch, PartOfEpoch()
+        loss = part.loss_sum / part.images
+        return EpochResult(loss, part.steps, self._rate_after(epoch, part.steps))
 
     def _train_epoch_sunk(self, pipeline: Any, epoch: int) -> EpochResult:
         """Feed all batches of one shape to the device at once, then the others one by one."""

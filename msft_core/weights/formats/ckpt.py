@@ -31,6 +31,13 @@ _TYPES = {
     "Bool": "?",
 }
 
+_CHECKSUM = "msft_checksum"
+"""The first string in a file of msft: it says that a checksum stands at the end. So a file is also
+damaged where its end is cut off, or not a checksum any more."""
+
+_TRAILER = b"crc_num"
+"""What MindSpore writes before the checksum, which has 10 bytes."""
+
 _SLICE = 512 << 20
 """MindSpore saves a larger tensor in slices of so many bytes."""
 
@@ -51,7 +58,8 @@ class Saved:
 
 
 def write(path: Path, tensors: Iterable[Saved], metadata: Mapping[str, str]) -> None:
-    """Write the very bytes that ``mindspore.save_checkpoint(append_dict=metadata)`` writes.
+    """Write what ``mindspore.save_checkpoint(append_dict=metadata, crc_check=True)`` writes, after
+    one string more: that there is a checksum.
 
     MindSpore copies each tensor several times on its way into the file, which takes longer.
 
@@ -59,15 +67,27 @@ def write(path: Path, tensors: Iterable[Saved], metadata: Mapping[str, str]) -> 
         OSError: the file cannot be written.
     """
     with path.open("wb") as file:
+        checksum = 0
+
+        def put(data: bytes | memoryview) -> None:
+            nonlocal checksum
+            checksum = zlib.crc32(data, checksum)
+            file.write(data)
+
+        def put_text(name: str, text: str) -> None:
+            letters = np.array(text).tobytes()  # UTF-32
+            put(_before(name, (0,), "str", len(letters)) + letters)
+
+        put_text(_CHECKSUM, "crc32")
         for tensor in tensors:
             content = np.ascontiguousarray(tensor.array).reshape(-1).view(np.uint8).data
             for start in range(0, len(content), _SLICE):
                 part = content[start : start + _SLICE]
-                file.write(_before(tensor.name, tensor.array.shape, tensor.kind, len(part)))
-                file.write(part)
+                put(_before(tensor.name, tensor.array.shape, tensor.kind, len(part)))
+                put(part)
         for name, text in metadata.items():
-            letters = np.array(text).tobytes()  # UTF-32
-            file.write(_before(name, (0,), "str", len(letters)) + letters)
+            put_text(name, text)
+        file.write(_TRAILER + checksum.to_bytes(10, "big"))
 
 
 def _before(name: str, shape: Sequence[int], kind: str, size: int) -> bytes:
@@ -85,8 +105,9 @@ def read(path: Path) -> Content:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from mindspore.train.checkpoint_pb2 import Checkpoint as Message
 
-    content = path.read_bytes()
-    if content[-17:-10] == b"crc_num":
+    content = memoryview(path.read_bytes())
+    has_checksum = content[-17:-10] == _TRAILER
+    if has_checksum:
         if zlib.crc32(content[:-17]) != int.from_bytes(content[-10:], "big"):
             raise WeightsError("the file is damaged (wrong checksum); download or copy it again")
         content = content[:-17]
@@ -118,4 +139,6 @@ def read(path: Path) -> Content:
         if shape == (0,):  # older versions write a scalar like this
             shape = ()
         arrays[name] = shaped(widen(array) if kind == "BFloat16" else array, shape)
+    if metadata.pop(_CHECKSUM, None) and not has_checksum:
+        raise WeightsError("the file is damaged (its checksum is gone); download or copy it again")
     return arrays, metadata

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import stat
-import tempfile
 import zipfile
 from pathlib import Path, PureWindowsPath
 
 from msft_core import DataError
-from msft_core.files import follow_umask
+from msft_core.files import folder_beside, remove_leftovers, rename_folder
 
 # The real zip file holds 300 photographs, 12 MB.
 MAX_FILES = 20_000
@@ -29,18 +28,17 @@ def unpack(archive: Path, folder: Path) -> None:
     leads outside; OSError if the folder cannot be written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=folder.parent))
-    follow_umask(beside)
-    try:
-        _extract(archive, beside)
-        (beside / _MARKER).write_text(json.dumps(_measure(beside)), encoding="utf-8")
+    remove_leftovers(folder.parent)
+    with folder_beside(folder) as beside:
+        unpacked = beside / folder.name
+        unpacked.mkdir()
+        _extract(archive, unpacked)
+        (unpacked / _MARKER).write_text(json.dumps(_measure(unpacked)), encoding="utf-8")
         if is_complete(folder):  # another process was faster
             return
         if folder.exists():
             shutil.rmtree(folder)
-        beside.replace(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        rename_folder(unpacked, folder)
 
 
 def is_complete(folder: Path) -> bool:

@@ -1,0 +1,205 @@
+"""Steps 9 and 10 of a run: the epochs, and the end."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from msft_core.errors import MsftError, first_line
+from msft_core.system.display import Outcome, TrainingView
+from msft_core.system.interrupts import Interrupts
+from msft_core.system.log_file import LogFile
+from msft_core.types import EpochRecord, RunReport
+
+if TYPE_CHECKING:
+    from msft_core.engine.asking import Strategy
+    from msft_core.runs.live import LiveRun
+
+
+def train_to_the_end(
+    run: LiveRun,
+    strategy: Strategy,
+    interrupts: Interrupts,
+    view: TrainingView,
+    log: LogFile,
+    began: float,
+    remembered: Mapping[str, Mapping[str, Any]],
+) -> RunReport:
+    """Steps 9 and 10. Step 10 is done even if step 9 fails or is interrupted.
+
+    Args:
+        run: begins, or goes on where its state is.
+        strategy: is asked before each epoch.
+        interrupts: are only noted when this is called.
+        view: shows the training.
+        log: receives the end of the run.
+        began: ``time.perf_counter()`` at the start of the run.
+        remembered: what plugins kept, in a run that goes on.
+
+    Raises:
+        MsftError: the run failed; its ``report`` says how it ended.
+        KeyboardInterrupt: with the report.
+    """
+    error: BaseException | None = None
+    try:
+        epochs = run.config.training.epochs
+        view.begin(epochs)
+        interrupts.resume()
+        run.call("on_run_start")
+        run.load_plugin_states(remembered)
+        # 9: the epochs. In step 8 the strategy was asked for the one that begins or goes on.
+        if run.awaits_callbacks:
+            view.begin_epoch(run.state.epoch)
+            _call_back(run.state.epoch, run, interrupts, view)
+        for epoch in range(run.state.epoch + 1, epochs + 1):
+            if run.state.stop_reason:
+                break
+            if epoch > strategy.asked and strategy.select(epoch):
+                run.feed.refresh()
+            _train(epoch, run, interrupts, view)
+            _call_back(epoch, run, interrupts, view)
+        if run.state.stop_reason:
+            run.reporter.info(f"Stopped after epoch {run.state.epoch}: {run.state.stop_reason}")
+    except (Exception, KeyboardInterrupt) as caught:
+        error = caught
+    finally:
+        interrupts.note()
+
+    # 10: last.ckpt, the best checkpoint again, and the end. Whatever fails, the rest is done, and
+    # signals are only noted, except while predictions are made and in plugins.
+    def first_error(do: Callable[[], object]) -> BaseException | None:
+        return _caught(do, error, interrupts)
+
+    error = first_error(view.finishing)
+    if isinstance(error, KeyboardInterrupt) and run.is_ahead_of_state:
+        error = first_error(lambda: run.save_state("within"))
+    if error is None or isinstance(error, KeyboardInterrupt):
+        error = first_error(run.save_last)
+    if run.best:
+        error = first_error(run.reload_best)
+    if run.best:
+
+        def write_predictions() -> None:
+            with interrupts.heeded():
+                run.write_predictions()
+
+        error = first_error(write_predictions)
+
+    def write_environment() -> None:
+        from msft_core.engine.environment import ending
+
+        seconds = time.perf_counter() - began
+        run.write_environment(ending(run, _report(run, error), log.warnings, seconds))
+
+    error = first_error(write_environment)
+    report = _report(run, error)
+    for failure in run.call_guarded("on_run_end", report=report, error=error):
+        if error is None:
+            error = failure
+            report = _report(run, error)
+            _caught(write_environment, None, interrupts)
+        elif not isinstance(failure, KeyboardInterrupt):
+            run.reporter.warning(str(failure))
+    run.feed.close()
+    view.close()
+    # The user gets the end of a run from whoever called it. The log has it too.
+    if isinstance(error, KeyboardInterrupt):
+        log.write("interrupted.")
+        raise KeyboardInterrupt(report) from None
+    if error is not None:
+        log.write("".join(traceback.format_exception(error)).rstrip())
+        if not isinstance(error, MsftError):
+            error = MsftError(first_line(error)).with_traceback(error.__traceback__)
+        error.report = report
+        log.write(f"error: {error}")
+        raise error
+    return report
+
+
+def _caught(
+    do: Callable[[], object], error: BaseException | None, interrupts: Interrupts
+) -> BaseException | None:
+    """Do something; the first error of all, if there is any. A noted signal is one."""
+    try:
+        do()
+        interrupts.check()
+    except (Exception, KeyboardInterrupt) as caught:
+        return error or caught
+    return error
+
+
+def _train(epoch: int, run: LiveRun, interrupts: Interrupts, view: TrainingView) -> None:
+    """Train an epoch, or what is left of one."""
+    from msft_core.data.pipeline import Use
+
+    part = run.state.part
+    began = time.perf_counter() - part.seconds
+    with interrupts.held():
+        view.begin_epoch(epoch)
+        run.feed.prepare(Use.TRAINING, epoch, interrupts.check)
+    train = run.feed.pipeline(Use.TRAINING)
+    started, done = time.perf_counter(), part.steps
+    compiles = run.trainer.compiles_next
+
+    def between() -> None:
+        part.seconds = time.perf_counter() - began
+        interrupts.check()
+        run.save_state_now_and_then()
+
+    with interrupts.held(), view.training(train.steps() - done, compiles) as step:
+        run.forget()  # from the first step on the weights are others
+        result = run.trainer.train_epoch(train, epoch, between, step)
+    ended = time.perf_counter()
+    run.begin_epoch_end(
+        EpochRecord(
+            epoch,
+            {"loss": result.loss},
+            learning_rate=result.learning_rate,
+            seconds=ended - began,
+            step_ms=1000 * (ended - started) / max(1, result.steps - done),
+        )
+    )
+    run.save_state("trained")
+    run.save_last_now_and_then()
+
+
+def _call_back(epoch: int, run: LiveRun, interrupts: Interrupts, view: TrainingView) -> None:
+    """Let plugins evaluate the epoch, and write what came of it."""
+    best_before = run.best
+    run.call("on_epoch_end", epoch=epoch)
+    record = run.finish_epoch_end()
+    run.save_state("end")
+    with interrupts.held():
+        view.end_epoch(record, run.best, run.best is not best_before)
+
+
+def _report(run: LiveRun, error: BaseException | None) -> RunReport:
+    status: Literal["completed", "stopped", "interrupted", "failed"] = "completed"
+    reason = run.state.stop_reason
+    if isinstance(error, KeyboardInterrupt):
+        status, reason = "interrupted", "interrupted by the user"
+    elif error is not None:
+        status, reason = "failed", str(error) if isinstance(error, MsftError) else first_line(error)
+    elif reason:
+        status = "stopped"
+    return RunReport(status, run.folder, run.best, tuple(run.history), reason)
+
+
+def conclude(
+    run: LiveRun, report: RunReport, seconds: float, view: TrainingView, log: LogFile
+) -> None:
+    """Show the summary of a run that has come to its end."""
+    view.conclude(
+        Outcome(
+            report,
+            epochs=run.config.training.epochs,
+            seconds=seconds,
+            training=len(run.splits.train.ids),
+            validation=len(run.splits.val.ids),
+            classes=len(run.splits.classes),
+            engine=run.engine,
+            warnings=len(log.warnings),
+        )
+    )

@@ -1,0 +1,291 @@
+"""``state/`` in the run folder: what ``msft run --resume`` needs, and nothing else.
+
+``state.json`` says where the run is, and names a file of arrays for each group of them: the
+network's parameters that change with the optimizer's slots, what plugins keep, and the predictions
+of the best checkpoint. A file of arrays has the digest of its content in its name, so it is never
+written over: whenever the process dies, ``state.json`` names files that are whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, TypeAdapter
+
+from msft_core.errors import MsftError, UsageError, first_line
+from msft_core.files import remove_leftovers, write_atomically, write_text
+from msft_core.training.progress import PartOfEpoch
+from msft_core.types import Array, EpochRecord
+from msft_core.weights.formats import safetensors
+
+FOLDER = "state"
+"""Name in the run folder."""
+
+FORMAT = 1
+
+_INDEX = "state.json"
+_SUFFIX = ".safetensors"
+
+Count = Annotated[int, Field(ge=0)]
+Groups = Mapping[str, Mapping[str, Array]]
+
+
+@dataclass(frozen=True)
+class SavedBest:
+    """The best checkpoint.
+
+    Args:
+        path: absolute, or relative to the run folder.
+        epoch: after which it was written.
+        value: of the metric.
+        metric: that chose it.
+        sha256: of the file.
+    """
+
+    path: str
+    epoch: Annotated[int, Field(ge=1)]
+    value: float
+    metric: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class SavedEvaluation:
+    """What was predicted with the best weights; the arrays are in the group ``best``.
+
+    Args:
+        weights: digest of the network's parameters.
+        losses: of each split that was predicted.
+        evaluated: figures of each split.
+        shown_in: the epoch whose views were judged, of each split.
+    """
+
+    weights: str
+    losses: Mapping[str, float]
+    evaluated: Mapping[str, Mapping[str, float]]
+    shown_in: Mapping[str, Count]
+
+
+@dataclass(frozen=True)
+class SavedFeed:
+    """How leading frozen stages are fed; a resumed run goes on in the same way.
+
+    Args:
+        views: stored views of each training image; 0 stores no features.
+        engine: what computes them; empty where there are none.
+        asks: whether extractors are asked for; not where one has failed.
+        engines: all that computed some so far.
+    """
+
+    views: Count
+    engine: str
+    asks: bool
+    engines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """Where a run is. Arrays are apart.
+
+    Args:
+        phase: ``within`` an epoch; ``trained``, where its callbacks have not run; or its ``end``.
+        epoch: epochs that were trained.
+        step: training steps that were done, in all epochs.
+        part: what is done of the next epoch.
+        history: a record for each epoch.
+        stop_reason: why training ends; empty if it does not.
+        joined: for each parameter that has trained, the epoch in which it first did.
+        trains: digest of what the strategy chose last.
+        data: digest of the images of each split, and of the class names.
+        weights: digest of all parameters before the first step.
+        feed: how frozen stages are fed.
+        seconds: duration of the run so far.
+        warnings: of the run so far.
+        best: the best checkpoint so far.
+        of_best: what was predicted with it.
+        plugins: what each plugin keeps, without its arrays.
+        arrays: digest of each group of arrays.
+        format: number of this format.
+    """
+
+    phase: Literal["within", "trained", "end"]
+    epoch: Count
+    step: Count
+    part: PartOfEpoch
+    history: tuple[EpochRecord, ...]
+    stop_reason: str
+    joined: Mapping[str, int]
+    trains: str
+    data: Mapping[str, str]
+    weights: str
+    feed: SavedFeed
+    seconds: Annotated[float, Field(ge=0)]
+    warnings: tuple[str, ...]
+    best: SavedBest | None = None
+    of_best: SavedEvaluation | None = None
+    plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    arrays: Mapping[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @property
+    def selected(self) -> int:
+        """The epoch for which the strategy was asked last."""
+        return self.epoch + 1 if self.phase == "within" else max(1, self.epoch)
+
+
+class StateFolder:
+    """The folder ``state/`` of a run.
+
+    Args:
+        run_folder: where it is, or will be.
+    """
+
+    def __init__(self, run_folder: Path) -> None:
+        self.path = run_folder / FOLDER
+        self._cleaned = False
+        self._there: set[str] = set()
+
+    def exists(self) -> bool:
+        """Whether a state was saved."""
+        return (self.path / _INDEX).is_file()
+
+    def write(self, state: Mapping[str, Any], groups: Groups) -> None:
+        """Save a state. A group of arrays that has not changed is not written again.
+
+        Args:
+            state: the fields of ``SavedState`` but for ``arrays``.
+            groups: arrays by name, of each group.
+
+        Raises:
+            MsftError: it cannot be written. The state before it stays.
+        """
+        try:
+            self.path.mkdir(exist_ok=True)
+            if not self._cleaned:
+                remove_leftovers(self.path, seconds=0)  # whoever writes has locked the run
+                self._cleaned = True
+            digests = {name: digest_of(arrays) for name, arrays in groups.items() if arrays}
+            for name, digest in digests.items():
+                self._write_arrays(_file(name, digest), groups[name])
+            self._write_index({**state, "format": FORMAT, "arrays": digests})
+            self._remove_all_but({_file(*each) for each in digests.items()})
+        except OSError as error:
+            raise MsftError(
+                f"state {self.path} cannot be written: {error.strerror or error}. Make room and go "
+                f"on from the state before it: msft run --resume {self.path.parent}"
+            ) from error
+
+    def _write_arrays(self, name: str, arrays: Mapping[str, Array]) -> None:
+        if name in self._there:
+            return
+        from safetensors.numpy import save_file  # MindSpore depends on it
+
+        # Not ascontiguousarray, which gives a number the shape (1,).
+        stored = {key: np.asarray(_storable(value), order="C") for key, value in arrays.items()}
+        write_atomically(self.path / name, lambda beside: save_file(stored, beside))
+        self._there.add(name)
+
+    def _write_index(self, state: Mapping[str, Any]) -> None:
+        text = _canonical(state)
+        # NaN is written as Python writes it: only this module reads the file.
+        write_text(self.path / _INDEX, f'{{"digest": "{_digest(text)}",\n"state": {text}}}\n')
+
+    def _remove_all_but(self, names: set[str]) -> None:
+        for old in self.path.glob(f"*{_SUFFIX}"):
+            if old.name not in names:
+                old.unlink(missing_ok=True)
+        self._there &= names
+
+    def read(self) -> SavedState:
+        """Read ``state.json``.
+
+        Raises:
+            UsageError: it is damaged, or of a newer msft.
+        """
+        path = self.path / _INDEX
+        try:
+            whole = json.loads(path.read_text(encoding="utf-8"))
+            state = whole["state"]
+            if whole["digest"] != _digest(_canonical(state)):
+                raise ValueError("its digest is not that of its content")
+            if isinstance(state["format"], int) and state["format"] > FORMAT:
+                raise UsageError(
+                    f"{path}: written by a newer msft (format {state['format']}, this msft reads "
+                    f"up to {FORMAT}): pip install --upgrade msft"
+                )
+            saved: SavedState = TypeAdapter(SavedState).validate_python(state)
+        except UsageError:
+            raise
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror or error}.") from error
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise UsageError(
+                f"{path} is damaged ({first_line(error)}): the run cannot go on; begin a new one."
+            ) from error
+        return saved
+
+    def read_arrays(self, saved: SavedState) -> dict[str, dict[str, Array]]:
+        """Read the arrays of each group.
+
+        Raises:
+            UsageError: a file is not there, or is damaged.
+        """
+        return {name: self._read_group(name, digest) for name, digest in saved.arrays.items()}
+
+    def _read_group(self, name: str, digest: str) -> dict[str, Array]:
+        file = _file(name, digest)
+        path = self.path / file
+        try:
+            arrays, _ = safetensors.read(path)
+            if Path(file).name != file or digest_of(arrays) != digest:
+                raise ValueError("its digest is not that of its content")
+        except Exception as error:
+            raise UsageError(
+                f"{path} is damaged or missing ({first_line(error)}): the run cannot go on; begin "
+                "a new one."
+            ) from error
+        self._there.add(file)
+        return arrays
+
+
+def fields_of(value: Any) -> dict[str, Any]:
+    """A dataclass of this module as JSON has it."""
+    return asdict(value)
+
+
+def digest_of(arrays: Mapping[str, Array]) -> str:
+    """Hash of names, types, shapes and values: 32 hex digits, BLAKE2b."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(arrays):
+        value = np.asarray(_storable(arrays[name]), order="C")
+        digest.update(f"{name}\0{value.dtype.str}\0{value.shape}\0".encode())
+        digest.update(value.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _storable(value: Array) -> Array:
+    """The same bits in a type that NumPy and the format have: bfloat16 as uint16."""
+    return value.view(np.uint16) if value.dtype.kind == "V" and value.itemsize == 2 else value
+
+
+def _file(group: str, digest: str) -> str:
+    return f"{group}-{digest}{_SUFFIX}"
+
+
+def _canonical(state: Mapping[str, Any]) -> str:
+    # Sorted, so that what is read has the text of what was written. ASCII: names of files that are
+    # not UTF-8 have surrogates.
+    return json.dumps(state, sort_keys=True)
+
+
+def _digest(text: str) -> str:
+    with suppress(UnicodeError):
+        return hashlib.blake2b(text.encode("ascii"), digest_size=16).hexdigest()
+    return ""

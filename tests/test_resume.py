@@ -1,0 +1,458 @@
+"""A run that was interrupted goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Msft
+
+from msft_core import Run, UsageError, hookimpl
+from msft_core.plugins.checks import problem_of
+from msft_core.runs.state import StateFolder
+from msft_core.testing import HookRecorder, MsftRun, RecordingReporter, assert_resumes
+from msft_core.testing.resuming import differences
+from msft_core.testing.tiny import picture
+from msft_core.training import trainer
+from msft_core.training.losses import mean_loss
+
+FOUR = {"epochs": 4, "batch_size": 8}
+
+
+class Interrupts(RecordingReporter):
+    """Sends a signal to this process at a step of training, or when a line is printed."""
+
+    def __init__(self, epoch: int, step: int, number: int = signal.SIGINT) -> None:
+        super().__init__()
+        self._at, self._number = (epoch, step), number
+
+    @contextmanager
+    def progress(
+        self, description: str, total: int | None = None, unit: str = ""
+    ) -> Iterator[Callable[[int], None]]:
+        """See ``Reporter``."""
+        epoch, step = self._at
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            if description.startswith(f"epoch {epoch}/") and done == step:
+                signal.raise_signal(self._number)
+
+        yield advance
+
+
+class Stops:
+    """Ctrl-C in a hook."""
+
+    def __init__(self, hook: str, epoch: int = 0) -> None:
+        self._hook, self._epoch = hook, epoch
+
+    @hookimpl
+    def on_run_start(self) -> None:
+        if self._hook == "on_run_start":
+            raise KeyboardInterrupt
+
+    @hookimpl(trylast=True)
+    def on_epoch_end(self, epoch: int) -> None:
+        if (self._hook, self._epoch) == ("on_epoch_end", epoch):
+            raise KeyboardInterrupt
+
+    @hookimpl
+    def on_run_end(self) -> None:
+        if self._hook == "on_run_end":
+            raise KeyboardInterrupt
+
+
+def interrupted(
+    folder: Path,
+    out: Path,
+    reporter: RecordingReporter,
+    plugins: tuple[object, ...] = (),
+    **how: Any,
+) -> Path:
+    """The folder of a run that ended by an interruption."""
+    with pytest.raises(KeyboardInterrupt):
+        MsftRun(folder, HookRecorder(), reporter)(plugins, out=out, **how)
+    return out
+
+
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "freeze": {"strategy": "freeze"},
+    "finetune": {"strategy": "finetune"},
+    "gradual-adam": {"strategy": {"name": "gradual", "at": [2, 3], "optimizer": "adam"}},
+}
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_run_interrupted_anywhere_ends_like_one_that_nobody_disturbed(
+    name: str, tmp_path: Path, msft_cache: Path
+) -> None:
+    how = {**STRATEGIES[name], "training": FOUR}
+    quiet = MsftRun(tmp_path, HookRecorder(), RecordingReporter())
+    whole = quiet((), out=tmp_path / "whole", **how).folder
+
+    # Within an epoch; in the callbacks of another; at the very end.
+    run = interrupted(tmp_path, tmp_path / "run", Interrupts(2, 1), **how)
+    for reporter, plugins in (
+        (RecordingReporter(), (Stops("on_epoch_end", 3),)),
+        (RecordingReporter(), (Stops("on_run_end"),)),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            MsftRun(tmp_path, HookRecorder(), reporter).resume(run, plugins)
+    report = quiet.resume(run)
+
+    assert report.status == "completed"
+    assert differences(whole, run) == []
+    assert [record.epoch for record in report.history] == [1, 2, 3, 4]
+
+
+class InterruptsFeatures(RecordingReporter):
+    """Ctrl-C while the features of the first epoch are computed."""
+
+    @contextmanager
+    def progress(
+        self, description: str, total: int | None = None, unit: str = ""
+    ) -> Iterator[Callable[[int], None]]:
+        """See ``Reporter``."""
+        if "view 1" in description:
+            signal.raise_signal(signal.SIGINT)
+        yield lambda count: None
+
+
+@pytest.mark.parametrize("when", ["features", "on_run_start"])
+def test_a_run_interrupted_before_its_first_step_goes_on_too(
+    when: str, tmp_path: Path, msft_run: MsftRun, msft_reporter: RecordingReporter
+) -> None:
+    in_features = when == "features"
+    run = interrupted(
+        tmp_path,
+        tmp_path / "run",
+        InterruptsFeatures() if in_features else RecordingReporter(),
+        () if in_features else (Stops("on_run_start"),),
+        strategy="freeze",
+        training={"epochs": 1, "batch_size": 8},
+    )
+    assert (run / "last.ckpt").is_file()
+    assert msft_run.resume(run).status == "completed"
+    assert msft_reporter.infos[0].endswith("step 1 of the epoch (0 steps are done)")
+
+
+# What is refused, and what may change
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on images of a folder that was interrupted within its second of three epochs."""
+    place = tmp_path_factory.mktemp("stopped")
+    for split, count in (("train", 8), ("val", 4)):
+        for label, name in enumerate(("blue", "red")):
+            folder = place / "photos" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                (folder / f"{number}.jpg").write_bytes(picture(label, number + 100 * len(split)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MSFT_CACHE", str(place / "cache"))
+        interrupted(
+            place,
+            place / "run",
+            Interrupts(2, 1),
+            dataset={"name": "folder", "data_dir": str(place / "photos")},
+            strategy={"name": "finetune", "schedule": "constant", "warmup_epochs": 0},
+            training={"epochs": 3, "batch_size": 8},
+            runtime={"mode": "pynative"},
+        )
+    return place
+
+
+@pytest.fixture
+def place(stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, with its images, in another place."""
+    copy = tmp_path / "moved"
+    shutil.copytree(stopped, copy)
+    monkeypatch.setenv("MSFT_CACHE", str(copy / "cache"))
+    return copy
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def arrays(place: Path) -> Path:
+    return next((place / "run" / "state").glob("network-*"))
+
+
+def edit_state(place: Path, **changes: Any) -> None:
+    path = place / "run" / "state" / "state.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def repaint(place: Path) -> None:
+    (place / "photos" / "train" / "red" / "3.jpg").write_bytes(picture(0, 999))
+
+
+DAMAGE: list[tuple[str, Callable[[Path], object], dict[str, Any], str]] = [
+    (
+        "another rate",
+        lambda p: None,
+        {"strategy": {"learning_rate": 0.5}},
+        "strategy.learning_rate",
+    ),
+    ("another seed", lambda p: None, {"training": {"seed": 5}}, "training.seed = 0, not 5"),
+    ("another strategy", lambda p: None, {"strategy": {"name": "freeze"}}, "strategy.name"),
+    ("too few epochs", lambda p: None, {"training": {"epochs": 1}}, "in epoch 2 already"),
+    ("another image", repaint, {}, "the training images are not those"),
+    (
+        "an image less",
+        lambda p: (p / "photos" / "val" / "red" / "1.jpg").unlink(),
+        {},
+        "the validation images are not those that {run} was begun with (7, not 8)",
+    ),
+    ("a flipped bit in the arrays", lambda p: flip(arrays(p)), {}, "is damaged or missing"),
+    ("arrays gone", lambda p: arrays(p).unlink(), {}, "is damaged or missing"),
+    (
+        "a flipped bit in state.json",
+        lambda p: flip(p / "run" / "state" / "state.json"),
+        {},
+        "state.json is damaged",
+    ),
+    ("an empty state.json", lambda p: edit_state(p, state={}), {}, "state.json is damaged"),
+    (
+        "no state/ any more",
+        lambda p: shutil.rmtree(p / "run" / "state"),
+        {},
+        "no state/ to go on from",
+    ),
+    ("no run folder", lambda p: (p / "run" / "config.toml").unlink(), {}, "this is no run folder"),
+    ("nothing there", lambda p: shutil.rmtree(p / "run"), {}, "there is no such run folder"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "changes", "said"), [d[1:] for d in DAMAGE], ids=lambda v: "")
+def test_a_run_that_cannot_go_on_as_it_was_is_refused_and_stays_as_it_is(
+    place: Path,
+    msft_run: MsftRun,
+    spoil: Callable[[Path], object],
+    changes: dict[str, Any],
+    said: str,
+) -> None:
+    spoil(place)
+    before = contents(place / "run")
+    with pytest.raises(UsageError) as refused:
+        msft_run.resume(
+            place / "run", **{"dataset": {"data_dir": str(place / "photos")}, **changes}
+        )
+    assert said.format(run=place / "run") in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert contents(place / "run") == before
+
+
+def test_images_run_folder_and_workers_may_move_and_epochs_be_added(
+    place: Path, stopped: Path, msft_run: MsftRun
+) -> None:
+    here = {"data_dir": str(place / "photos")}
+    report = msft_run.resume(place / "run", dataset=here, data={"workers": 0})
+    assert report.status == "completed"
+    longer = msft_run.resume(place / "run", dataset=here, training={"epochs": 4})
+    assert [record.epoch for record in longer.history] == [1, 2, 3, 4]
+
+    whole = msft_run(
+        dataset={"name": "folder", **here},
+        strategy={"name": "finetune", "schedule": "constant", "warmup_epochs": 0},
+        training={"epochs": 4, "batch_size": 8},
+        runtime={"mode": "pynative"},
+    )
+    assert differences(whole.folder, place / "run") == []
+    # Whoever resumes again asks for the new number of epochs.
+    again = msft_run.resume(place / "run").history
+    assert [record.epoch for record in again] == [1, 2, 3, 4]
+
+
+def test_a_best_checkpoint_that_was_replaced_is_not_taken_for_the_runs(
+    place: Path, msft_run: MsftRun
+) -> None:
+    here = {"data_dir": str(place / "photos")}
+    msft_run.resume(place / "run", dataset=here)
+    shutil.copy(place / "run" / "last.ckpt", place / "run" / "best.ckpt")
+    flip(place / "run" / "best.ckpt")
+    with pytest.raises(UsageError, match="is not the best checkpoint that the run wrote"):
+        msft_run.resume(place / "run", training={"epochs": 5})
+
+
+def test_the_command_says_first_where_it_goes_on_and_that_a_complete_run_is_complete(
+    place: Path, msft: Msft
+) -> None:
+    resumed = ("run", "--resume", place / "run", "--data-dir", place / "photos")
+    resumed += ("--plugin", "msft_core.testing.tiny")  # the run had it as an object
+    refused = msft(*resumed, "--out", "elsewhere")
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+
+    done = msft(*resumed)
+    assert done.returncode == 0, done.stderr
+    first = done.stdout.splitlines()[0]
+    assert first.endswith("epoch 2 of 3, step 2 of the epoch (3 steps are done)")
+    log = (place / "run" / "log.txt").read_text()
+    assert "interrupted." in log
+    assert first in log
+
+    again = msft(*resumed)
+    assert again.returncode == 0
+    assert "is complete: 3 epochs" in again.stdout
+    assert len(again.stdout.splitlines()) == 1
+
+
+def test_more_epochs_under_a_cosine_are_said_to_be_another_schedule(
+    tmp_path: Path, msft_run: MsftRun, msft_reporter: RecordingReporter
+) -> None:
+    how = {"strategy": {"name": "freeze", "schedule": "cosine"}, "runtime": {"mode": "pynative"}}
+    run = msft_run(**how, training={"epochs": 1, "batch_size": 8})
+    msft_run.resume(run.folder, training={"epochs": 2})
+    assert any("it is another schedule" in line for line in msft_reporter.warnings)
+
+
+# Killed at a moment, which a copy of the folder stands for
+
+
+class Copies(RecordingReporter):
+    """Copies the run folder at each step of training, as a kill would leave it."""
+
+    def __init__(self, run: Path, to: Path) -> None:
+        super().__init__()
+        self._run, self._to, self.copies = run, to, list[Path]()
+
+    @contextmanager
+    def progress(
+        self, description: str, total: int | None = None, unit: str = ""
+    ) -> Iterator[Callable[[int], None]]:
+        """See ``Reporter``."""
+
+        def advance(count: int) -> None:
+            if description.startswith("epoch "):
+                copy = self._to / str(len(self.copies))
+                shutil.copytree(self._run, copy)
+                self.copies.append(copy)
+
+        yield advance
+
+
+def test_a_state_is_saved_within_an_epoch_and_a_killed_run_goes_on_from_it(
+    tmp_path: Path, msft_cache: Path
+) -> None:
+    reporter = Copies(tmp_path / "run", tmp_path / "copies")
+    how: dict[str, Any] = {
+        "training": {"epochs": 2, "batch_size": 4, "save_minutes": 1e-9},
+        "runtime": {"mode": "pynative"},
+    }
+    whole = MsftRun(tmp_path, HookRecorder(), reporter)((), out=tmp_path / "run", **how)
+    states = [StateFolder(copy) for copy in reporter.copies]
+    assert not states[0].exists()  # killed in the first step
+    assert [(s.read().epoch, s.read().part.steps) for s in states[1:]] == [
+        (0, 1),
+        (0, 2),
+        (0, 3),
+        (1, 0),
+        (1, 1),
+        (1, 2),
+        (1, 3),
+    ]
+    for copy in (reporter.copies[0], reporter.copies[2], reporter.copies[4]):
+        MsftRun(tmp_path, HookRecorder(), RecordingReporter()).resume(copy)
+        assert differences(whole.folder, copy) == []
+
+
+def test_a_second_ctrl_c_in_the_middle_of_a_step_leaves_the_state_before_it(
+    tmp_path: Path, msft_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken_into(logits: Any, labels: Any) -> float:
+        if len(seen) == 3:  # the second step of epoch 2: its update has been made
+            raise KeyboardInterrupt
+        seen.append(labels)
+        return mean_loss(logits, labels)
+
+    seen: list[Any] = []
+    how: dict[str, Any] = {
+        "training": {"epochs": 2, "batch_size": 8},
+        "runtime": {"mode": "pynative"},
+        "callback": {"best_checkpoint": {"enabled": False}},
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "mean_loss", broken_into)
+        interrupted(tmp_path, tmp_path / "run", RecordingReporter(), **how)
+    saved = StateFolder(tmp_path / "run").read()
+    assert (saved.epoch, saved.part.steps, saved.phase) == (1, 0, "end")
+
+
+# Plugins that remember
+
+
+class Counts:
+    """Counts epochs, and keeps what it counted, or forgets it."""
+
+    def __init__(self, keeps: bool) -> None:
+        self._keeps, self._epochs, self._losses = keeps, 0, np.zeros(0)
+
+    @hookimpl
+    def on_epoch_end(self, run: Run) -> None:
+        self._epochs += 1
+        self._losses = np.append(self._losses, run.evaluate()["loss"])
+        run.record("counted", self._epochs)
+        run.record("mean_loss", self._losses.mean())
+
+    @hookimpl
+    def save_state(self) -> dict[str, Any] | None:
+        return {"epochs": self._epochs, "losses": self._losses} if self._keeps else None
+
+    @hookimpl
+    def load_state(self, run: Run, state: dict[str, Any]) -> None:
+        assert run.resumed
+        self._epochs, self._losses = state["epochs"], state["losses"]
+
+
+PYNATIVE: dict[str, Any] = {
+    "training": {"epochs": 2, "batch_size": 8},
+    "runtime": {"mode": "pynative"},
+}
+
+
+def test_a_plugin_gets_back_what_it_kept() -> None:
+    assert_resumes(lambda: [Counts(keeps=True)], **PYNATIVE)
+
+
+def test_the_kit_finds_a_plugin_that_forgets() -> None:
+    with pytest.raises(AssertionError, match=r"epoch 2: counted is 1\.0, not 2\.0"):
+        assert_resumes(lambda: [Counts(keeps=False)], **PYNATIVE)
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (3, "returned int, not a mapping"),
+        ({1: 2}, "the key 1, which must be text"),
+        ({"a": object()}, "'a' is object"),
+        ({"a": [np.zeros(1)]}, "'a' holds ndarray"),
+        ({"a": np.array(["x"])}, "not of numbers"),
+        ({"a": {"b": {1, 2}}}, "'a' holds set"),
+        ({"a": np.float32(1)}, "'a' is float32"),
+    ],
+)
+def test_a_state_that_would_not_come_back_equal_is_refused(state: object, said: str) -> None:
+    assert said in problem_of("save_state", state)
+
+
+def test_a_state_of_texts_numbers_and_arrays_is_taken() -> None:
+    state = {"a": [1, 2.5, None, "x", {"b": [True]}], "c": np.zeros((2, 0), np.int8), "d": np.e}
+    assert problem_of("save_state", state) == ""

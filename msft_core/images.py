@@ -61,6 +61,8 @@ _LARGE_PIXELS = 32_000_000
 
 _LARGE = threading.RLock()
 
+_MEMORY: Any = Image.core  # type: ignore[attr-defined]
+
 # EXIF orientation -> the operation that makes the image upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -267,12 +269,12 @@ def turn(size: tuple[int, int]) -> Iterator[None]:
         return
     with _LARGE:
         # Larger blocks than those that malloc keeps for later: else each thread would keep some.
-        before = Image.core.get_block_size()
-        Image.core.set_block_size(64 << 20)
+        before = _MEMORY.get_block_size()
+        _MEMORY.set_block_size(64 << 20)
         try:
             yield
         finally:
-            Image.core.set_block_size(before)
+            _MEMORY.set_block_size(before)
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:

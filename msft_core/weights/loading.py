@@ -91,7 +91,9 @@ def load_into(
     if wrong:
         raise WeightsError(f"{source}: shapes do not fit the network: {_shorten(wrong)}.")
     values = {name: _as_float32(arrays[key]) for name, key in given.items()}
-    whole = [f"{key} of {arrays[key].dtype}" for key in given.values() if arrays[key].dtype.kind != "f"]
+    whole = [
+        f"{key} of {arrays[key].dtype}" for key in given.values() if arrays[key].dtype.kind != "f"
+    ]
     if whole:
         raise WeightsError(
             f"{source}: weights must be floating-point numbers, but there is {_shorten(whole)}: give "

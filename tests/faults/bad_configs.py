@@ -137,7 +137,9 @@ def files() -> Iterator[Case]:
     yield file("a key of 1 MB", HEAD + f"{'x' * MEGABYTE} = 1\n", "unknown setting 'xxx")
     yield file("a setting of 1 MB", HEAD + f'[training]\nseed = "{"9" * MEGABYTE}"\n',
                "training.seed = '999")  # fmt: skip
-    yield file("a number of 100,000 digits", HEAD + f"[training]\nseed = {'9' * 100_000}\n", "digits")
+    yield file(
+        "a number of 100,000 digits", HEAD + f"[training]\nseed = {'9' * 100_000}\n", "digits"
+    )
     yield file("a name that is a class of 1 MB", HEAD + f'[callback."{"x" * MEGABYTE}"]\n',
                "unknown callback 'xxx")  # fmt: skip
     yield file("lists nested 10,000 deep", "a = " + "[" * 10_000 + "]" * 10_000, "nested")

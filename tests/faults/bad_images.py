@@ -105,7 +105,11 @@ def flips() -> Iterator[Case]:
         "broken PNG",
     )
     yield image("bits flipped in the body of a BMP", lambda: flipped(bmp, 54, len(bmp), 3))
-    yield image("wrong length in the header of a JPEG", lambda: jpeg[:2] + b"\xff\xc4\xff\xff" + jpeg[6:], TRUNCATED)
+    yield image(
+        "wrong length in the header of a JPEG",
+        lambda: jpeg[:2] + b"\xff\xc4\xff\xff" + jpeg[6:],
+        TRUNCATED,
+    )
     yield image("bits flipped in the header of a PNG", lambda: flipped(png, 8, 33, 5), "PNG")
     yield image("bits flipped in the header of a WebP", lambda: flipped(webp, 12, 30, 6), "WEBP")
     yield image("bits flipped in the header of a TIFF", lambda: flipped(tiff, 4, 8, 7), "TIFF")
@@ -164,9 +168,7 @@ def sizes() -> Iterator[Case]:
     yield image("1x20000", lambda: encode(picture(2, 20_000).resize((1, 20_000)), "PNG"))
     yield image("20000x1", lambda: encode(picture(20_000, 2).resize((20_000, 1)), "PNG"))
     many = "million pixels"
-    yield image(
-        "PNG, 50,000x50,000 declared", lambda: png(50_000, 50_000, 2, 8, zeros(1000)), many
-    )
+    yield image("PNG, 50,000x50,000 declared", lambda: png(50_000, 50_000, 2, 8, zeros(1000)), many)
     yield image("JPEG, 50,000x50,000 declared", lambda: declared("JPEG", 50_000, 50_000), many)
     yield image("BMP, 50,000x50,000 declared", lambda: declared("BMP", 50_000, 50_000), many)
     yield image("JPEG, larger than its data", lambda: declared("JPEG", 2000, 2000))

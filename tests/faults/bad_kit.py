@@ -64,6 +64,7 @@ class Case:
         around: entered while the command runs.
         together: all cases of the kind that say so are in one folder, which one run trains on.
         about: the id of the image that is skipped, for these.
+        long: it takes half a minute of the CPU, so the test suite leaves it out.
     """
 
     kind: str
@@ -74,6 +75,14 @@ class Case:
     around: Callable[[Place], AbstractContextManager[object]] = lambda place: nullcontext()
     together: bool = False
     about: str = ""
+    long: bool = False
+
+    @property
+    def happens(self) -> str:
+        """What happens, for the table of the documentation."""
+        if self.expected in ("refused", "fails"):
+            return f"status {ENDS[self.expected]}: {self.says}"
+        return f"{self.expected}: {self.says}" if self.says else self.expected
 
     @property
     def parts(self) -> list[str]:

@@ -38,7 +38,5 @@ def build_backbone(
     if path is not None:
         cells = [*(stage.cell for stage in made.stages), made.head]
         arrays = drop_bookkeeping(read_checkpoint(path).arrays)
-        load_into(
-            cells, arrays, source=str(path), reporter=context.reporter, reset=HEAD
-        )
+        load_into(cells, arrays, source=str(path), reporter=context.reporter, reset=HEAD)
     return replace(made, name="weighted", weights=settings.weights)

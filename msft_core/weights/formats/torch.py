@@ -182,7 +182,7 @@ def read_legacy(path: Path) -> object:
             count = int.from_bytes(file.read(8), "little")
             length = count * types[key].itemsize
             if length > size - file.tell():
-                raise WeightsError("the file is cut short")
+                raise WeightsError("the file is cut short; download or copy it again")
             blobs[key] = file.read(length)
 
         def data(key: str) -> bytes:

@@ -91,7 +91,11 @@ def _require_harmless(archive: Path, members: list[zipfile.ZipInfo]) -> None:
         # On a disk that does not tell them apart, one would replace the other.
         twin = names.setdefault(name.casefold(), name)
         if twin is not name:
-            what = f"it holds {name!r} twice" if twin == name else f"{twin!r} and {name!r} differ in case"
+            what = (
+                f"it holds {name!r} twice"
+                if twin == name
+                else f"{twin!r} and {name!r} differ in case"
+            )
             raise DataError(f"{archive} is not unpacked: {what}")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
-from msft_core.errors import MsftError, first_line
+from msft_core.errors import MsftError, first_line, in_a_line
 from msft_core.system.display import Outcome, TrainingView
 from msft_core.system.interrupts import Interrupts
 from msft_core.system.log_file import LogFile
@@ -124,7 +124,7 @@ def train_to_the_end(
     if error is not None:
         log.write("".join(traceback.format_exception(error)).rstrip())
         if not isinstance(error, MsftError):
-            error = MsftError(first_line(error)).with_traceback(error.__traceback__)
+            error = MsftError(in_a_line(error)).with_traceback(error.__traceback__)
         error.report = report
         log.write(f"error: {error}")
         raise error

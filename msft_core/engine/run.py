@@ -14,7 +14,7 @@ from msft_core import config as configuration
 from msft_core.config import RunConfig
 from msft_core.engine.asking import Asker, Strategy
 from msft_core.engine.epochs import conclude, train_to_the_end
-from msft_core.errors import DataError
+from msft_core.errors import DataError, enough_memory
 from msft_core.plugins.loading import load_plugins
 from msft_core.runs.folder import ReopenedFolder, RunFolder, default_folder
 from msft_core.runs.lock import lock_run_folder
@@ -102,6 +102,7 @@ def run_steps(
         users, log = reporter, LogFile(reporter)
         reporter = log
         always.callback(log.close)
+        always.enter_context(enough_memory())
         if before and before.saved:
             began -= before.saved.seconds
             log.warnings += before.saved.warnings

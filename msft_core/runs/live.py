@@ -349,6 +349,11 @@ class LiveRun:
             )
         self._has_plugin_states = True
 
+    @property
+    def _evaluation_batch(self) -> int:
+        # A larger batch than there are images would only be filled up, at the cost of memory.
+        return min(self.config.training.batch_size, len(self.splits.train.ids))
+
     def write_predictions(self) -> None:
         """Write ``predictions.csv``: what the network predicts for val."""
         write_predictions(self.folder / predictions_file.NAME, self.predictions("val"))
@@ -424,7 +429,7 @@ class LiveRun:
 
     def _predict(self, split: str) -> tuple[Predictions, float]:
         if split not in self._predicted:
-            table, size = self._table(split), self.config.training.batch_size
+            table, size = self._table(split), self._evaluation_batch
             use = Use.VALIDATION if split == "val" else Use.EVALUATING_TRAIN
             epoch = self._shown_in[split] = self._epoch
             with self._interrupts.held():
@@ -470,7 +475,7 @@ class LiveRun:
             origins=self._origins,
             versions={name: versions()[name] for name in ("msft", "mindspore")},
             evaluation=Evaluation(
-                batch_size=self.config.training.batch_size,
+                batch_size=self._evaluation_batch,
                 stages_apart=self.trainer.skipped_stages,
                 engine=self.feed.engine,
                 compiled=self._compiles,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from msft_core.system.interrupts import Interrupts
 from msft_core.system.log_file import LogFile
 from msft_core.types import (
     Array,
+    Backbone,
     Context,
     DatasetSplits,
     Observer,
@@ -84,6 +85,7 @@ def run_steps(
     observers: Sequence[Observer],
     interrupts: Interrupts,
     before: Before | None = None,
+    check_backbone: Callable[[Backbone], None] | None = None,
 ) -> RunReport:
     """All ten steps, with interrupts that are caught already. See ``run``.
 
@@ -95,6 +97,7 @@ def run_steps(
         observers: see ``run``.
         interrupts: catches signals.
         before: the run that goes on; None for a new one.
+        check_backbone: called with the backbone; what it raises refuses the run.
     """
     with ExitStack() as always, ExitStack() as if_refused:
         began = time.perf_counter()
@@ -172,6 +175,8 @@ def run_steps(
         backbone, owner = asker.ask(
             "build_backbone", "backbone", num_classes=classes, context=context
         )
+        if check_backbone:
+            check_backbone(backbone)
         state = TrainState(backbone, settled.training.seed)
         trainer = Trainer(state, owner, classes, device, reporter.info)
         interrupts.install()

@@ -110,6 +110,10 @@ class Before:
         epochs = _section(self.config, "training").get("epochs", 0)
         return epochs if isinstance(epochs, int) else 0
 
+    @property
+    def _device(self) -> Any:
+        return _section(self.config, "runtime").get("device")
+
     def is_complete(self, changes: Mapping[str, Any]) -> bool:
         """Whether nothing is left to do."""
         # Its status alone does not tell: it is written before the pictures are drawn.
@@ -241,13 +245,13 @@ class Before:
                 "--weights, or begin a new run."
             )
 
-    def fed(self, epochs: int) -> SavedFeed | None:
-        """How frozen stages were fed."""
-        if self.saved is None:
-            return None
+    def fed(self, config: RunConfig) -> SavedFeed | None:
+        """How frozen stages were fed; None where they may be fed in another way."""
+        if self.saved is None or config.runtime.device != self._device:
+            return None  # another device has other engines, and the user was told
         feed = self.saved.feed
-        # More epochs may need so many features that an extractor would be chosen now.
-        by_mindspore = feed.engine == "MindSpore" and epochs != self.epochs
+        # Other epochs need other numbers of features, by which an extractor is chosen.
+        by_mindspore = feed.engine == "MindSpore" and config.training.epochs != self.epochs
         return replace(feed, asks=False) if by_mindspore else feed
 
     # Going on

@@ -198,7 +198,7 @@ def run_steps(
             graph=device.graph or device.may_compile,
             ask_extractor=asker.extractor(context, device.device),
             reporter=reporter,
-            before=before.fed(settled.training.epochs) if before else None,
+            before=before.fed(settled) if before else None,
         )
         strategy = Strategy(asker, trainer, pipelines[Use.TRAINING].steps(), settled, reporter)
         initial = parameters_digests(trainer.network)

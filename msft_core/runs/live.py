@@ -220,7 +220,7 @@ class LiveRun:
         if not Path(path).is_file():
             raise ValueError(f"set_best: there is no file {path}")
         with self._interrupts.held(then_check=False):
-            self.state.best = Best(Path(path), epoch, float(value), metric)
+            self.state.best = Best(Path(path), int(epoch), float(value), metric)
             self.of_best = Evaluated(
                 parameters_digests(self.trainer.network)[-1],
                 dict(self._predicted),

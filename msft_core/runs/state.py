@@ -118,7 +118,7 @@ class SavedState:
 
     phase: Literal["within", "trained", "end"]
     epoch: Count
-    step: Count
+    step: Annotated[int, Field(ge=0, lt=2**31)]
     part: PartOfEpoch
     history: tuple[EpochRecord, ...]
     stop_reason: str
@@ -222,6 +222,8 @@ class StateFolder:
                     f"up to {FORMAT}): pip install --upgrade msft"
                 )
             saved: SavedState = TypeAdapter(SavedState).validate_python(state)
+            if len(saved.history) != saved.epoch or (saved.part.steps and saved.phase != "within"):
+                raise ValueError("its epochs do not fit together")
         except UsageError:
             raise
         except OSError as error:
@@ -244,8 +246,10 @@ class StateFolder:
         file = _file(name, digest)
         path = self.path / file
         try:
+            if Path(file).name != file:
+                raise ValueError("it is a path")
             arrays, _ = safetensors.read(path)
-            if Path(file).name != file or digest_of(arrays) != digest:
+            if digest_of(arrays) != digest:
                 raise ValueError("its digest is not that of its content")
         except Exception as error:
             raise UsageError(

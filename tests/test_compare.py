@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import tomlkit
 import typer
-from conftest import TINY, Msft
+from conftest import COMPILED, TINY, Msft
 from disk_kit import disk_that_takes
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -588,8 +588,9 @@ def contents(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_each_run_is_bit_identical_to_the_run_alone(tmp_path: Path, msft: Msft) -> None:
-    common = (*TINY, "--epochs", 2, "--set", "callback.figures.enabled=false", "--lr", 0.05)
+def test_each_run_is_bit_identical_to_the_run_alone(tmp_path: Path, msft_process: Msft) -> None:
+    msft = msft_process
+    common = (*COMPILED, "--epochs", 2, "--set", "callback.figures.enabled=false", "--lr", 0.05)
     result = msft("run", *common, "--strategy", "finetune,freeze", "--out", "out/both")
     assert result.returncode == 0, result.stderr
     both = msft.cwd / "out" / "both"

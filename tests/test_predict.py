@@ -72,6 +72,20 @@ def test_a_folder_as_json_has_the_probabilities_of_the_runs_evaluation(
         assert line["probabilities"][line["class"]] == line["probability"]
 
 
+def test_a_checkpoint_with_one_flipped_bit_is_refused(
+    msft: Msft, run: Path, photos: Path, tmp_path: Path
+) -> None:
+    content = bytearray((run / "best.ckpt").read_bytes())
+    content[len(content) // 3] ^= 1
+    damaged = tmp_path / "best.ckpt"
+    damaged.write_bytes(content)
+    done = msft("predict", damaged, photos, *PLUGIN)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: {damaged}: the file is damaged (wrong checksum); download or copy it again\n"
+    )
+
+
 def test_one_image_is_a_table_with_a_bar_for_each_class(
     msft: Msft, run: Path, photos: Path
 ) -> None:

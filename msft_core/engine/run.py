@@ -14,7 +14,7 @@ from msft_core import config as configuration
 from msft_core.config import RunConfig
 from msft_core.engine.asking import Asker, Strategy
 from msft_core.engine.epochs import conclude, train_to_the_end
-from msft_core.errors import DataError
+from msft_core.errors import DataError, enough_memory
 from msft_core.plugins.loading import load_plugins
 from msft_core.runs.folder import ReopenedFolder, RunFolder, default_folder
 from msft_core.runs.lock import lock_run_folder
@@ -105,6 +105,7 @@ def run_steps(
         users, log = reporter, LogFile(reporter)
         reporter = log
         always.callback(log.close)
+        always.enter_context(enough_memory())
         if before and before.saved:
             began -= before.saved.seconds
             log.warnings += before.saved.warnings
@@ -122,7 +123,8 @@ def run_steps(
         saved = before.saved if before else None
         if before:
             reporter.info(before.first_line(settled.training.epochs))
-            before.require_same_config(settled, reporter)
+            before.require_same_config(settled, raw, reporter)
+            before.warn_of_plugins(loaded, without, reporter)
         _say_plugins(loaded, reporter)
         asker = Asker(loaded, settled, reporter)
 
@@ -196,7 +198,7 @@ def run_steps(
             graph=device.graph or device.may_compile,
             ask_extractor=asker.extractor(context, device.device),
             reporter=reporter,
-            before=before.fed(settled.training.epochs) if before else None,
+            before=before.fed(settled) if before else None,
         )
         strategy = Strategy(asker, trainer, pipelines[Use.TRAINING].steps(), settled, reporter)
         initial = parameters_digests(trainer.network)
@@ -249,6 +251,7 @@ def run_steps(
                 before.states if before else StateFolder(folder.path),
                 data=data,
                 weights=initial[-1],
+                config=settled.to_mapping(),
                 began=began,
                 warnings=lambda: log.warnings,
                 every_seconds=60 * settled.training.save_minutes,

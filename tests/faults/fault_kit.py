@@ -26,7 +26,8 @@ from msft_core.weights import read_checkpoint
 
 _TINY = ("--plugin", "msft_core.testing.tiny", "--dataset", "tiny", "--backbone", "tiny")
 _TINY += ("--batch-size", "8", "--without", "report")
-_LITE = ("--dataset", "sample", "--backbone", "efficientnet_lite0", "--without", "report")
+_LITE = ("--dataset", "sample", "--backbone", "efficientnet_lite0")
+_LITE += ("--without", "report", "--without", "openvino")
 _LITE += ("--set", "backbone.image_size=64", "--set", "dataset.train_per_class=20")
 _LITE += ("--set", "dataset.val_per_class=8")
 
@@ -35,7 +36,8 @@ CASES: dict[str, tuple[str, ...]] = {
     "tiny-finetune": (*_TINY, "--strategy", "finetune", "--epochs", "3"),
     "sample-tiny": (
         *("--plugin", "msft_core.testing.tiny", "--dataset", "sample", "--backbone", "tiny"),
-        *("--without", "report", "--strategy", "freeze", "--epochs", "3"),
+        *("--without", "report", "--without", "openvino", "--strategy", "freeze", "--epochs", "3"),
+        *("--set", "dataset.train_per_class=20", "--set", "dataset.val_per_class=8"),
     ),
     "lite-freeze": (*_LITE, "--strategy", "freeze", "--epochs", "3"),
     "lite-partial": (*_LITE, "--strategy", "partial", "--epochs", "3"),
@@ -109,7 +111,9 @@ class Harness:
     server: Server | None = None
     more: Sequence[str] = ()
     kills: int = 0
-    outcomes: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    calls: list[str] = field(default_factory=list)
+    same: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.work.mkdir(parents=True, exist_ok=True)
@@ -150,12 +154,14 @@ class Harness:
     def _given_again(self) -> list[str]:
         return []
 
-    def killed_at(self, number: int) -> None:
-        """Kill a run at a call, resume it, and compare the end. Raises Failed."""
-        place = Place(self.work / f"call-{number}")
-        status = self.start(place, {fault_shim.AT: str(number)}).wait()
-        self._require_killed(status, place)
-        self._finish(place, f"killed at call {number} ({self.calls[number - 1]})")
+    def killed_at(self, *numbers: int) -> None:
+        """Kill a run at a call, what resumes it at another, and compare the end. Raises Failed."""
+        place = Place(self.work / f"call-{numbers[0]}")
+        for number in numbers:
+            status = self.start(place, {fault_shim.AT: str(number)}).wait()
+            self._require_killed(status, place)
+        first = self.calls[numbers[0] - 1]
+        self._finish(place, f"killed at call {', '.join(map(str, numbers))} ({first})")
 
     def signalled_at(self, number: int, sent: int) -> str:
         """Send a signal to a run at a call, resume it, and compare the end.

@@ -133,6 +133,25 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
+def in_a_line(error: BaseException) -> str:
+    """Return any exception as a line for the user, with advice where there is any."""
+    if isinstance(error, MemoryError):
+        return (
+            f"there is too little memory ({first_line(error)}). Try a smaller batch size or image "
+            "size, or fewer workers (data.workers)"
+        )
+    return first_line(error)
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Turn a MemoryError raised inside into a ``MsftError``."""
+    try:
+        yield
+    except MemoryError as error:
+        raise MsftError(f"{in_a_line(error)}.") from error
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the end of a message, or ``""`` if no name is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import functools
 import io
+import stat
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -42,7 +45,23 @@ if READS_AVIF := bool(pillow_features.check("avif")):
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 MAX_PIXELS = 178_956_970
-"""Larger images are refused. No camera makes them, and decoded they take half a gigabyte."""
+"""Larger images are refused, as Pillow does by default. Decoded they take 0.7 GB, and as much again
+if they are turned upright.
+"""
+
+MAX_BYTES = 512 << 20
+"""Larger files are refused unread. The largest BMP that is accepted takes 360 MB."""
+
+_COSTLY = 2
+"""Decoders of most formats keep the image several times, up to 16 bytes a pixel. So only half of
+``MAX_PIXELS`` is accepted of these, and a single image never takes 2 GB."""
+
+_LARGE_PIXELS = 32_000_000
+"""Larger images are decoded one at a time, whatever the number of threads."""
+
+_LARGE = threading.RLock()
+
+_MEMORY: Any = Image.core  # type: ignore[attr-defined]
 
 # EXIF orientation -> the operation that makes the image upright.
 _UPRIGHT = {
@@ -78,8 +97,8 @@ class FileTable:
         _require_same_length(self.ids, self.labels, self.paths)
 
     def read(self, index: int) -> bytes:
-        """The content of the file. Raises OSError if it cannot be read."""
-        return Path(self.paths[index]).read_bytes()
+        """The content of the file. Raises OSError, or ImageError, if it cannot be read."""
+        return read_file(Path(self.paths[index]))
 
 
 @dataclass(frozen=True)
@@ -139,6 +158,21 @@ def _require_same_length(*columns: Sequence[Any]) -> None:
         raise ValueError(f"ids, labels and images must have the same length, not {lengths}")
 
 
+def read_file(path: Path) -> bytes:
+    """The content of an image file.
+
+    Raises:
+        OSError: it cannot be read.
+        ImageError: it is a pipe or a device, which may never end, or far too large.
+    """
+    status = path.stat()
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+        raise ImageError("a pipe, a device or a socket, not a file")
+    if status.st_size > MAX_BYTES:
+        raise ImageError(f"a file of more than {MAX_BYTES >> 20} MiB")
+    return path.read_bytes()
+
+
 def decode(data: bytes) -> Image.Image:
     """Decode an image fully.
 
@@ -183,29 +217,64 @@ def open_image(data: bytes) -> ImageFile.ImageFile:
     try:
         opened = Image.open(io.BytesIO(data), formats=[kind])
     except Image.DecompressionBombError:
-        raise ImageError(f"more than {MAX_PIXELS // 1_000_000} million pixels") from None
+        raise ImageError(_too_many(MAX_PIXELS)) from None
     except MemoryError:
         raise
     except Exception as error:  # Pillow raises whatever its parsers stumble over
         raise ImageError(_explain(error, kind, data)) from error
     width, height = opened.size
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{width}x{height}, more than {MAX_PIXELS // 1_000_000} million pixels")
+    most = MAX_PIXELS if _is_plain(opened) else MAX_PIXELS // _COSTLY
+    if width * height > most:
+        raise ImageError(f"{width}x{height}, {_too_many(most)}")
     if isinstance(opened, TiffImagePlugin.TiffImageFile) and opened.tag_v2.get(254) == 1:
         # A camera raw file is a TIFF file whose first page is a thumbnail.
         raise ImageError("a camera raw file or a thumbnail: convert it to JPEG or PNG")
     return opened
 
 
+def _is_plain(opened: ImageFile.ImageFile) -> bool:
+    """Whether it is decoded line by line into its final pixels, as photographs of cameras are."""
+    return (
+        opened.format in ("JPEG", "PNG")
+        and opened.mode in ("RGB", "L")
+        and not {"progressive", "interlace", "transparency"} & opened.info.keys()
+    )
+
+
+def _too_many(most: int) -> str:
+    return f"more than {most // 1_000_000} million pixels"
+
+
 def decode_opened(opened: ImageFile.ImageFile, data: bytes) -> Image.Image:
     """Decode the pixels of an image whose header has been read. Raises ImageError."""
     try:
-        opened.load()
-        return upright_rgb(opened)
+        with turn(opened.size):
+            opened.load()
+            return upright_rgb(opened)
     except (ImageError, MemoryError):
         raise
     except Exception as error:
         raise ImageError(_explain(error, sniff(data), data)) from error
+
+
+@contextmanager
+def turn(size: tuple[int, int]) -> Iterator[None]:
+    """Hold this while an image of this size is decoded and made smaller: one large one at a time.
+
+    Args:
+        size: width and height, pixels.
+    """
+    if size[0] * size[1] <= _LARGE_PIXELS:
+        yield
+        return
+    with _LARGE:
+        # Larger blocks than those that malloc keeps for later: else each thread would keep some.
+        before = _MEMORY.get_block_size()
+        _MEMORY.set_block_size(64 << 20)
+        try:
+            yield
+        finally:
+            _MEMORY.set_block_size(before)
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
@@ -240,19 +309,20 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         # Adobe stores CMYK inverted, and Pillow treats every CMYK JPEG like Adobe's.
         image = ImageChops.invert(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        picture = image.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        white.alpha_composite(picture)
-        image = white
+        picture = image if image.mode == "RGBA" else image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     return image.convert("RGB")
 
 
 def _scale_16_bit_grey(image: Image.Image) -> Image.Image:
     """Convert 16-bit grey to mode L. Pillow's ``convert`` would clip it at 255."""
-    grey = np.asarray(image).astype(np.int64)
+    grey = np.asarray(image)
     if grey.min(initial=0) < 0 or grey.max(initial=0) > 65535:
         raise ImageError("32-bit grey pixels: convert it to JPEG or PNG")
-    return Image.fromarray(((grey + 128) // 257).astype(np.uint8))
+    scaled = np.empty(grey.shape, np.uint8)
+    for start in range(0, len(grey), 256):  # all lines at once would take six times the image
+        scaled[start : start + 256] = (grey[start : start + 256].astype(np.int32) + 128) // 257
+    return Image.fromarray(scaled)
 
 
 _CONVERT = "convert it to JPEG or PNG"

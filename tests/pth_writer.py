@@ -12,6 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 STORAGES = {
+    "int32": "IntStorage",
     "float64": "DoubleStorage",
     "float32": "FloatStorage",
     "float16": "HalfStorage",

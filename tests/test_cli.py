@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from conftest import TINY, Msft
+from conftest import EAGER, TINY, Msft
 from image_kit import encode, picture, scene, write_classes
 from strangers import python_path
 
@@ -23,7 +23,7 @@ from msft_core.images import decode
 VERSION = version("msft")
 FOLDER = (
     "run", "--dataset", "folder", "--plugin", "msft_core.testing.tiny", "--backbone", "tiny",
-    "--batch-size", 4,
+    "--batch-size", 4, *EAGER,
 )  # fmt: skip
 Help = Callable[..., str]
 QUICK = ("--epochs", 1, "--set", "callback.figures.enabled=false", "--out", "out")
@@ -120,7 +120,7 @@ def test_help_of_a_run_lists_the_options_in_groups(help_of: Help) -> None:
         "Where to compute": ["--device", "--extractor"],
         "Settings": ["--config", "--set"],
         "Plugins": ["--plugin", "--without", "--trace"],
-        "Output": ["--out", "--quiet", "--verbose"],
+        "Output": ["--out", "--resume", "--quiet", "--verbose"],
         "Other options": ["--help"],
     }
 

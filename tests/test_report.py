@@ -161,8 +161,7 @@ def test_a_failed_run_without_a_best_checkpoint_is_reported_without_predictions(
     assert report is not None
     text = plain((report.folder / "report.html").read_text(encoding="utf-8"))
     assert "This report has no predictions" in text
-    assert "The run failed: " in text
-    assert "the dog ate it" in text
+    assert "The run failed the dog ate it" in text
 
 
 def test_a_report_that_fails_is_a_warning_and_keeps_the_old_one(

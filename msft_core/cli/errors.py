@@ -68,8 +68,10 @@ def reported(*, verbose: bool | None = None) -> Iterator[None]:
 
 
 def _unforeseen(error: Exception, verbose: bool | None) -> str:
-    from msft_core.errors import first_line
+    from msft_core.errors import first_line, in_a_line
 
+    if isinstance(error, MemoryError):
+        return f"{in_a_line(error)}."
     # A plugin or a library wrote a file without msft_core.files.
     if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
         where = f"{error.filename}: " if error.filename else ""

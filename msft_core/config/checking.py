@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from pydantic import Field, ValidationError, create_model
 
@@ -22,6 +22,8 @@ from msft_core.types import CHOSEN_KINDS, SWITCHED_KINDS, Component, Kind, Setti
 _DEFAULT_NAMES = {"backbone": "resnet50", "strategy": "finetune"}
 
 _MISSING = "must be given: "
+
+_MOST_LINES, _LONGEST_LINE = 20, 600
 
 _FLAGS = {
     "dataset.data_dir": "--data-dir DIR",
@@ -64,8 +66,20 @@ def resolve(raw: Mapping[str, Any], plugins: Plugins, *, lenient: bool = False) 
     if len(extractors) > 1:
         problems.append(f"only one extractor may be enabled, not {' and '.join(extractors)}.")
     if problems:
-        raise UsageError("\n".join(dict.fromkeys(problems)))
+        raise UsageError(_listed(problems))
     return RunConfig.model_construct(**values)
+
+
+def _listed(problems: list[str]) -> str:
+    """A line for each mistake, short enough to be read, whatever the settings contain."""
+    lines = [_shortened(line) for line in dict.fromkeys(problems)]
+    more = [f"... and {len(lines) - _MOST_LINES} more."] if len(lines) > _MOST_LINES else []
+    return "\n".join([*lines[:_MOST_LINES], *more])
+
+
+def _shortened(line: str) -> str:
+    half = _LONGEST_LINE // 2
+    return line if len(line) <= _LONGEST_LINE else f"{line[:half]} ... {line[-half:]}"
 
 
 def component_settings(
@@ -81,7 +95,7 @@ def component_settings(
         settings_model(component), values, component.kind, problems, component, plugin
     )
     if settings is None:
-        raise UsageError("\n".join(problems))
+        raise UsageError(_listed(problems))
     return settings
 
 
@@ -94,7 +108,7 @@ def section_settings(section: str, values: Mapping[str, Any]) -> Any:
     problems: list[str] = []
     settings = _validate(SECTIONS[section], values, section, problems)
     if settings is None:
-        raise UsageError("\n".join(problems))
+        raise UsageError(_listed(problems))
     return settings
 
 
@@ -180,6 +194,11 @@ def _validate(
     if not isinstance(values, Mapping):
         problems.append(f"{where} must be a section, such as [{where}].")
         return None
+    for name, field in model.model_fields.items():
+        value = values.get(field.alias or name)
+        if isinstance(value, bool) and _takes_numbers(field.annotation):  # pydantic: true is 1
+            problems.append(f"{where}.{name} = {str(value).lower()}: must be a number.")
+            return None
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
@@ -188,6 +207,12 @@ def _validate(
     except Exception as error:
         what = f"checking its settings {where} raised {first_line(error)}"
         raise PluginError(plugin or (component.name if component else where), "", what) from error
+
+
+def _takes_numbers(annotation: Any) -> bool:
+    """Whether a field takes numbers, and perhaps None, and nothing else."""
+    kinds = set(get_args(annotation)) - {type(None)} or {annotation}
+    return kinds <= {int, float}
 
 
 def _line_for(

@@ -15,9 +15,9 @@ def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
-Range = Annotated[
-    tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], AfterValidator(_ascending)
-]
+_Ratio = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+Range = Annotated[tuple[_Ratio, _Ratio], AfterValidator(_ascending)]
 
 AreaRange = Annotated[
     tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]],
@@ -29,7 +29,8 @@ class TrainingSettings(Settings):
     """``training.*``: number of epochs, batches, seed and stored views."""
 
     epochs: int = Field(10, ge=1, description="passes over the training images")
-    batch_size: int = Field(24, ge=1, description="images in a training step")
+    # A checkpoint with a larger one is taken for damaged (runs/checkpoints.py).
+    batch_size: int = Field(24, ge=1, le=65_536, description="images in a training step")
     seed: int = Field(0, ge=0, lt=2**32, description="decides the new head, the order, the views")
     save_minutes: float = Field(
         5.0, gt=0, description="within an epoch, how often is saved what --resume goes on from"

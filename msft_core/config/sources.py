@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,15 @@ def read_toml(path: Path) -> dict[str, Any]:
         UsageError: it cannot be read, or is not TOML.
     """
     try:
-        return tomlkit.parse(path.read_text(encoding="utf-8", errors="surrogateescape")).unwrap()
+        # With a byte order mark or without: editors on Windows write one.
+        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+        return tomlkit.parse(text).unwrap()
     except OSError as error:
         reason = error.strerror or first_line(error)
         raise UsageError(f"cannot read configuration {path}: {reason}.") from error
-    except tomlkit.exceptions.ParseError as error:
-        raise UsageError(f"configuration {path} is not valid TOML: {error}.") from error
+    except (tomlkit.exceptions.TOMLKitError, ValueError, RecursionError) as error:
+        reason = str(error).rstrip(".")[:300] or type(error).__name__
+        raise UsageError(f"configuration {path} is not valid TOML: {reason}.") from error
 
 
 def parse_assignment(text: str) -> dict[str, Any]:
@@ -50,8 +54,19 @@ def parse_assignment(text: str) -> dict[str, Any]:
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Configurations joined key by key; later ones win. ``dataset = "x"`` names a dataset."""
-    return _joined(*({key: _section(key, value) for key, value in one.items()} for one in layers))
+    """Configurations joined key by key; later ones win. ``dataset = "x"`` names a dataset.
+
+    Raises:
+        UsageError: a layer has a value where another has a section, which would replace it unseen.
+    """
+    sections = [{key: _section(key, value) for key, value in one.items()} for one in layers]
+    for key in {key for one in sections for key in one}:
+        values = [one[key] for one in sections if key in one]
+        are = [isinstance(value, Mapping) for value in values]
+        if any(are) and not all(are):
+            wrong = reprlib.repr(values[are.index(False)])
+            raise UsageError(f"{key} must be a section, such as [{key}], not {wrong}.")
+    return _joined(*sections)
 
 
 def _section(key: str, value: Any) -> Any:
@@ -82,8 +97,10 @@ def plugin_lists(raw: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     lists = []
     for key, variable in zip(LISTS, ("MSFT_PLUGINS", "MSFT_WITHOUT"), strict=True):
         value = raw.get(key, [])
-        if not isinstance(value, Sequence) or isinstance(value, str):
+        if isinstance(value, str):
             raise UsageError(f'{key} must be a list of names, such as {key} = ["{value}"].')
+        if not isinstance(value, Sequence) or not all(isinstance(name, str) for name in value):
+            raise UsageError(f"{key} must be a list of names, not {reprlib.repr(value)}.")
         names = [*names_in_environment(variable), *map(absolute_if_module_file, value)]
         lists.append(list(dict.fromkeys(names)))
     return lists[0], lists[1]
@@ -92,5 +109,5 @@ def plugin_lists(raw: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 def _literal(text: str) -> Any:
     try:
         return tomlkit.parse(f"value = {text}").unwrap()["value"]
-    except tomlkit.exceptions.ParseError:
+    except (tomlkit.exceptions.TOMLKitError, ValueError, RecursionError):
         return text

@@ -11,7 +11,7 @@ import numpy as np
 
 from msft_core.data.pipeline import Batch, Recipe, SunkEpoch, batch_sizes, order_of
 from msft_core.data.views import number_from
-from msft_core.images import decode_opened, open_image, orientation_of, sniff
+from msft_core.images import decode_opened, open_image, orientation_of, sniff, turn
 from msft_core.types import Array, ImageTable
 
 
@@ -152,5 +152,6 @@ def plain(data: bytes) -> bytes:
     ):
         return data
     buffer = io.BytesIO()
-    decode_opened(opened, data).save(buffer, "PNG", compress_level=1)
+    with turn(opened.size):
+        decode_opened(opened, data).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

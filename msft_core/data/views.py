@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, JpegImagePlugin
+from PIL import Image, ImageFile, JpegImagePlugin
 
 from msft_core.files import hash_of
-from msft_core.images import decode_opened, open_image, orientation_of
+from msft_core.images import decode_opened, open_image, orientation_of, turn
 from msft_core.types import Preprocessing
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -140,6 +140,16 @@ def _crop(
 ) -> Image.Image:
     """Decode an image, and resize a part of it to a square. ``choose`` gets the upright size."""
     opened = open_image(data)
+    with turn(opened.size):
+        return _crop_opened(opened, data, preprocessing, choose)
+
+
+def _crop_opened(
+    opened: ImageFile.ImageFile,
+    data: bytes,
+    preprocessing: Preprocessing,
+    choose: Callable[[tuple[int, int]], Box],
+) -> Image.Image:
     shrink = 1
     if isinstance(opened, JpegImagePlugin.JpegImageFile):
         width, height = opened.size

@@ -84,29 +84,23 @@ def _counts(table: ImageTable, classes: int) -> list[int]:
 
 
 def ending(
-    run: LiveRun,
-    report: RunReport,
-    warnings: Sequence[str],
-    seconds: float,
-    *,
-    finished: bool,
+    run: LiveRun, report: RunReport, warnings: Sequence[str], seconds: float, complete: bool
 ) -> dict[str, Any]:
     """What ``environment.json`` has in addition when a run has ended.
 
     Args:
-        run: the run.
+        run: that ended.
         report: how it ended.
-        warnings: all of them.
-        seconds: its duration.
-        finished: whether all callbacks were called. If the process is killed before, pictures are
-            missing, and a resumed run draws them.
+        warnings: of the whole run.
+        seconds: that it took.
+        complete: whether nothing is left to do: every ``on_run_end`` is done.
     """
     best = report.best
     ended = datetime.now().astimezone()
     return {
         "status": report.status,
         "reason": report.reason,
-        "finished": finished,
+        "complete": complete,
         "ended": ended.isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "best": _best(best, report.folder) if best else None,

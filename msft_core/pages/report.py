@@ -82,6 +82,7 @@ def write_report(run: Run, path: Path) -> Path:
         "subtitle": facts.of("dataset", "description", default=""),
         "started": _moment(facts.of("started", default="")),
         "outcome": _outcome(run, facts, predictions, why_none),
+        "failure": facts.of("reason", default="") if facts.of("status") == "failed" else "",
         "highlights": _highlights(run, facts),
         "warnings": [str(line) for line in facts.of("warnings", default=())],
         "curves": charts.curves(history, run.best),
@@ -142,7 +143,6 @@ def _outcome(
 ) -> dict[str, Any]:
     status, reason = facts.of("status", default=""), facts.of("reason", default="")
     ended = {
-        "failed": f"The run failed: {reason}",
         "interrupted": "The run was interrupted.",
         "stopped": f"The run stopped early: {reason}.",
     }.get(status, "")

@@ -158,10 +158,11 @@ def _problem_of_backbone(backbone: object, _arguments: Mapping[str, Any]) -> str
     for name in names:
         if names.count(name) > 1 or name == "head":
             return f"stage names must be unique and must not be 'head': {names!r:.80}"
-    return _problem_of_preprocessing(backbone.preprocessing) or _problem_of_parameters(backbone)
+    return problem_of_preprocessing(backbone.preprocessing) or _problem_of_parameters(backbone)
 
 
-def _problem_of_preprocessing(given: Preprocessing) -> str:
+def problem_of_preprocessing(given: Preprocessing) -> str:
+    """What is wrong with it, such as a deviation of 0; empty if nothing is."""
     if not isinstance(given, Preprocessing):
         return f"preprocessing is a {type(given).__name__}, not a Preprocessing"
     if not _is_integer(given.size) or given.size < 1:

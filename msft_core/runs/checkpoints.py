@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter
 
 from msft_core.errors import WeightsError, first_line
 from msft_core.files import json_text, write_atomically
+from msft_core.plugins.checks import problem_of_preprocessing
 from msft_core.types import Preprocessing, Reporter
 from msft_core.weights import read_checkpoint
 from msft_core.weights.formats import ckpt
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 FORMAT = 3
 """Format number of the metadata. Format 1 (msft 0.1 to 0.3.0) lacks the backbone's settings, format
 2 (0.3) what made the file and how it was evaluated."""
+
+
+_LARGEST_IMAGE = 4096
+"""Side in pixels. No classifier takes images as large; one would take 0.2 GB."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,7 @@ def describe_checkpoint(checkpoint: Checkpoint, reporter: Reporter) -> Checkpoin
             "settings": json.loads(metadata.get("settings", "{}")),
             "dialect": metadata["dialect"],
             "strategy": metadata["strategy"],
-            "classes": tuple(json.loads(metadata["classes"])),
+            "classes": _class_names(json.loads(metadata["classes"])),
             "preprocessing": preprocessing,
             "origins": json.loads(metadata.get("origins", "{}")),
             "versions": json.loads(metadata.get("versions", "{}")),
@@ -129,7 +134,11 @@ def describe_checkpoint(checkpoint: Checkpoint, reporter: Reporter) -> Checkpoin
         }
         # The file may be a stranger's: every field is checked.
         info = TypeAdapter(CheckpointInfo).validate_python(told)
-    except (KeyError, ValueError, TypeError) as error:
+        if problem := problem_of_preprocessing(info.preprocessing):
+            raise ValueError(problem)
+        if info.preprocessing.size > _LARGEST_IMAGE:
+            raise ValueError(f"preprocessing.size exceeds {_LARGEST_IMAGE}")
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise WeightsError(
             f"{path}: its metadata is damaged ({first_line(error)}); give another checkpoint"
         ) from error
@@ -139,6 +148,12 @@ def describe_checkpoint(checkpoint: Checkpoint, reporter: Reporter) -> Checkpoin
             f"settings: the default settings of {info.backbone} are used."
         )
     return info
+
+
+def _class_names(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or len({str(name) for name in value}) < len(value):
+        raise ValueError("classes must be a list of different names")
+    return tuple(value)
 
 
 def save_checkpoint(path: Path, state: TrainState, info: CheckpointInfo) -> Path:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from msft_core.data.views import evaluation_view, evaluation_view_of
-from msft_core.images import ImageError, upright_rgb
+from msft_core.images import ImageError, read_file, upright_rgb
 from msft_core.types import Array, Preprocessing
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def view_of(image: Any, preprocessing: Preprocessing) -> Array:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.expanduser().read_bytes()
+        return read_file(path.expanduser())
     except IsADirectoryError:
         raise ImageError("it is a folder: give the images in it") from None
     except (OSError, ValueError) as error:

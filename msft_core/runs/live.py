@@ -130,7 +130,8 @@ class LiveRun:
         self._origins, self._compiles = origins, compiles
         self._saver, self.resumed = saver, resumed
         self.awaits_callbacks = False
-        """Whether the callbacks of the last epoch are still to come, in a run that goes on."""
+        """Whether the callbacks of the last epoch are still to come, or under way."""
+        self._has_plugin_states = self._doubts_best = False
 
     # What callbacks use
 
@@ -219,7 +220,7 @@ class LiveRun:
         if not Path(path).is_file():
             raise ValueError(f"set_best: there is no file {path}")
         with self._interrupts.held(then_check=False):
-            self.state.best = Best(Path(path), epoch, float(value), metric)
+            self.state.best = Best(Path(path), int(epoch), float(value), metric)
             self.of_best = Evaluated(
                 parameters_digests(self.trainer.network)[-1],
                 dict(self._predicted),
@@ -299,7 +300,8 @@ class LiveRun:
 
         Returns: what each plugin kept.
         """
-        self.awaits_callbacks = saved.phase == "trained"
+        self.awaits_callbacks = self._doubts_best = saved.phase == "trained"
+        self._saver.take_up(saved, self.state.best)
         self._engines = [*saved.feed.engines]
         if of_best := saved.of_best:
             self.of_best = Evaluated(
@@ -323,15 +325,19 @@ class LiveRun:
     @property
     def is_ahead_of_state(self) -> bool:
         """Whether it was interrupted within an epoch, or before it had a state."""
+        if self.resumed and not self._has_plugin_states:
+            return False  # a state of now would lack what the plugins have not got back yet
         return self.state.part.steps > 0 or not self._saver.has_saved
 
     def plugin_states(self) -> dict[str, Mapping[str, Any]]:
         """What each plugin must remember to go on: the results of its ``save_state``."""
+        if not self._has_plugin_states:
+            return {}  # interrupted in on_run_start, which comes again
         found = self._plugins.call_each("save_state", self.config.enabled, run=self)
         return {plugin: state for plugin, state in found if state is not None}
 
     def load_plugin_states(self, states: Mapping[str, Mapping[str, Any]]) -> None:
-        """Give each plugin what it remembered, with its ``load_state``."""
+        """Give each plugin what it remembered, with its ``load_state``. In a new run: nothing."""
         here = self._plugins.names_with("load_state", self.config.enabled)
         for plugin in here:
             if plugin in states:
@@ -341,6 +347,12 @@ class LiveRun:
                 f"what {', '.join(missing)} kept is left out: no plugin of that name takes it back "
                 "(load_state)."
             )
+        self._has_plugin_states = True
+
+    @property
+    def _evaluation_batch(self) -> int:
+        # A larger batch than there are images would only be filled up, at the cost of memory.
+        return min(self.config.training.batch_size, len(self.splits.train.ids))
 
     def write_predictions(self) -> None:
         """Write ``predictions.csv``: what the network predicts for val."""
@@ -387,18 +399,23 @@ class LiveRun:
         self.forget()
         self._extra = {}
         self.state.history.append(record)
+        self.awaits_callbacks = True
         if self.state.trainable is not None:
             for name in self.state.trainable.names:
                 self.state.joined.setdefault(name, record.epoch)
 
     def finish_epoch_end(self) -> EpochRecord:
         """Add the callbacks' metrics and recorded values to the epoch's record, and write it."""
+        if self._doubts_best:
+            self._saver.require_same_best(self.state.best)
+            self._doubts_best = False
         history = self.state.history
         last = history[-1] = replace(
             history[-1], val=dict(self._evaluated.get("val", {})), extra=dict(self._extra)
         )
         with self._interrupts.held():
             self._run_folder.write_lines("metrics.jsonl", (_line(r) for r in history))
+        self.awaits_callbacks = False
         return last
 
     def forget(self) -> None:
@@ -412,7 +429,7 @@ class LiveRun:
 
     def _predict(self, split: str) -> tuple[Predictions, float]:
         if split not in self._predicted:
-            table, size = self._table(split), self.config.training.batch_size
+            table, size = self._table(split), self._evaluation_batch
             use = Use.VALIDATION if split == "val" else Use.EVALUATING_TRAIN
             epoch = self._shown_in[split] = self._epoch
             with self._interrupts.held():
@@ -458,7 +475,7 @@ class LiveRun:
             origins=self._origins,
             versions={name: versions()[name] for name in ("msft", "mindspore")},
             evaluation=Evaluation(
-                batch_size=self.config.training.batch_size,
+                batch_size=self._evaluation_batch,
                 stages_apart=self.trainer.skipped_stages,
                 engine=self.feed.engine,
                 compiled=self._compiles,

@@ -105,6 +105,7 @@ class SavedState:
         trains: digest of what the strategy chose last.
         data: digest of the images of each split, and of the class names.
         weights: digest of all parameters before the first step.
+        config: the configuration, as ``RunConfig.to_mapping`` gives it.
         feed: how frozen stages are fed.
         seconds: duration of the run so far.
         warnings: of the run so far.
@@ -117,7 +118,7 @@ class SavedState:
 
     phase: Literal["within", "trained", "end"]
     epoch: Count
-    step: Count
+    step: Annotated[int, Field(ge=0, lt=2**31)]
     part: PartOfEpoch
     history: tuple[EpochRecord, ...]
     stop_reason: str
@@ -125,6 +126,7 @@ class SavedState:
     trains: str
     data: Mapping[str, str]
     weights: str
+    config: Mapping[str, Any]
     feed: SavedFeed
     seconds: Annotated[float, Field(ge=0)]
     warnings: tuple[str, ...]
@@ -220,6 +222,8 @@ class StateFolder:
                     f"up to {FORMAT}): pip install --upgrade msft"
                 )
             saved: SavedState = TypeAdapter(SavedState).validate_python(state)
+            if len(saved.history) != saved.epoch or (saved.part.steps and saved.phase != "within"):
+                raise ValueError("its epochs do not fit together")
         except UsageError:
             raise
         except OSError as error:
@@ -242,8 +246,10 @@ class StateFolder:
         file = _file(name, digest)
         path = self.path / file
         try:
+            if Path(file).name != file:
+                raise ValueError("it is a path")
             arrays, _ = safetensors.read(path)
-            if Path(file).name != file or digest_of(arrays) != digest:
+            if digest_of(arrays) != digest:
                 raise ValueError("its digest is not that of its content")
         except Exception as error:
             raise UsageError(

@@ -232,8 +232,10 @@ class Trainer:
         """Feed all batches of one shape to the device at once, then the others one by one."""
         epoch_of = pipeline.sunk(epoch)
         self._loss_sum.set_data(ms.Tensor(0.0, ms.float32))
+        self.state.whole = False
         with MINDSPORE:
             self._sink(epoch_of)
+        self.state.whole = True
         count = epoch_of.steps * pipeline.recipe.batch_size
         count += sum(len(batch.labels) for batch in epoch_of.rest)
         loss = float(self._loss_sum.asnumpy()) / count

@@ -61,8 +61,9 @@ def load_into(
         reset: parameters that keep their present values, whether or not the file has them. These
             are the parameters of the new head.
 
-    Raises: WeightsError if names or shapes do not match exactly, apart from ``reset``. Then the
-    network is unchanged. Values are copied exactly; other float types become float32.
+    Raises: WeightsError if names or shapes do not match exactly, apart from ``reset``, or if values
+    are not floating-point numbers, NaN or infinite. Then the network is unchanged. Values are copied
+    exactly; other float types become float32.
     """
     from mindspore import Tensor
 
@@ -89,12 +90,30 @@ def load_into(
     ]
     if wrong:
         raise WeightsError(f"{source}: shapes do not fit the network: {_shorten(wrong)}.")
+    values = {name: _as_float32(arrays[key]) for name, key in given.items()}
+    whole = [
+        f"{key} of {arrays[key].dtype}" for key in given.values() if arrays[key].dtype.kind != "f"
+    ]
+    if whole:
+        raise WeightsError(
+            f"{source}: weights must be floating-point numbers, but there is {_shorten(whole)}: give "
+            "a network that is not quantised."
+        )
+    broken = [given[name] for name, array in values.items() if not np.isfinite(array).all()]
+    if broken:
+        raise WeightsError(f"{source}: there is NaN or infinity in {_shorten(broken)}.")
     for key, name in names.items():
         if name in reset:
             reporter.info(f"Delete parameter from checkpoint: {key}")
-    for name, key in given.items():
+    for name, array in values.items():
         # A copy: the parameter must not share memory with the caller's array.
-        parameters[name].set_data(Tensor(np.array(arrays[key], dtype=np.float32)))
+        parameters[name].set_data(Tensor(array.copy()))
+
+
+def _as_float32(array: NDArray[Any]) -> NDArray[Any]:
+    """The array itself where it is float32; a value that is too large becomes infinite."""
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32, order="C", copy=False)
 
 
 def keeps_head(checkpoint: Checkpoint, context: Context) -> bool:

@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 
 from msft_core.errors import WeightsError
 
+MOST_TEXT = 16 << 20
+"""Bytes of a header or a pickle at most. That of a network has a few hundred kB; read as Python's
+objects, text takes up to 64 times its size."""
+
 Content = tuple[dict[str, NDArray[Any]], dict[str, str]]
 
 

@@ -144,6 +144,8 @@ def read(path: Path) -> Content:
     for name, parts in slices.items():
         # A large tensor is saved in slices, each with the shape of the whole.
         data = b"".join(part.tensor_content for part in parts)
+        if len(parts) > 1 and any(len(part.tensor_content) < _SLICE for part in parts[:-1]):
+            raise WeightsError(f"{name} is named twice; give another file")
         kind, shape = parts[0].tensor_type, tuple(parts[0].dims)
         if kind == "str":
             metadata[name] = data.decode("utf-32-le").rstrip("\0")

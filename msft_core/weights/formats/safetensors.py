@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msft_core.errors import WeightsError
-from msft_core.weights.formats import Content, shaped, widen
+from msft_core.weights.formats import MOST_TEXT, Content, shaped, widen
 
 _TYPES = {
     "F64": "<f8",
@@ -37,16 +37,32 @@ def read(path: Path) -> Content:
     # versions.
     content = path.read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
-    header = json.loads(content[8 : 8 + length])
+    if length > min(MOST_TEXT, len(content) - 8):
+        most = f"{MOST_TEXT >> 20} MiB"
+        why = f"longer than {most}" if length > MOST_TEXT else "longer than the file"
+        raise WeightsError(f"the header is {why}; download or copy the file again")
+    header = json.loads(content[8 : 8 + length], object_pairs_hook=_without_twins)
     data = memoryview(content)[8 + length :]
     metadata = header.pop("__metadata__", {})
     arrays: dict[str, NDArray[Any]] = {}
+    taken = 0
     for name, tensor in header.items():
         kind, (start, stop) = tensor["dtype"], tensor["data_offsets"]
         if kind not in _TYPES:
             raise WeightsError(f"{name} has type {kind}, which msft cannot read")
         if not 0 <= start <= stop <= len(data):
             raise WeightsError("a tensor's data is outside the file; download or copy it again")
+        taken += stop - start
+        if taken > len(data):
+            raise WeightsError("tensors overlap in the file; download or copy it again")
         array = np.frombuffer(data[start:stop], _TYPES[kind])
         arrays[name] = shaped(widen(array) if kind == "BF16" else array, tensor["shape"])
     return arrays, {str(key): str(value) for key, value in metadata.items()}
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. A name that is there twice would have a value that readers disagree about."""
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise WeightsError("the header has a name twice; give another file")
+    return table

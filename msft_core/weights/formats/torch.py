@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msft_core.errors import WeightsError
-from msft_core.weights.formats import Content, widen
+from msft_core.weights.formats import MOST_TEXT, Content, widen
 from msft_core.weights.formats.unpickling import DTYPES, Pickled, Storage, TensorUnpickler
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
@@ -121,6 +121,8 @@ def read_zip(path: Path) -> object:
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
+        if len(entries) < len(archive.infolist()):
+            raise WeightsError("this is a zip file with a name twice; give another file")
         main = next((name for name in entries if name.endswith("/data.pkl")), None)
         if main is None:
             raise WeightsError("this is a zip file, but not a PyTorch checkpoint")
@@ -136,6 +138,8 @@ def read_zip(path: Path) -> object:
         order = f"{root}byteorder"
         if order in entries and archive.read(order).strip() != b"little":
             raise WeightsError("a big-endian machine saved this file, which msft cannot read")
+        if entries[main].file_size > MOST_TEXT:
+            raise WeightsError(f"its pickle is longer than {MOST_TEXT >> 20} MiB")
         described = TensorUnpickler(io.BytesIO(archive.read(main))).load()
         cache: dict[str, bytes] = {}
 
@@ -157,15 +161,17 @@ def read_legacy(path: Path) -> object:
     """
     size = path.stat().st_size
     with path.open("rb") as file:
-        if TensorUnpickler(file).load() != _LEGACY_MAGIC:
+        pickles = io.BytesIO(file.read(MOST_TEXT))
+        if TensorUnpickler(pickles).load() != _LEGACY_MAGIC:
             raise WeightsError("this is a pickle, but not a PyTorch checkpoint")
-        if TensorUnpickler(file).load() != _LEGACY_VERSION:
+        if TensorUnpickler(pickles).load() != _LEGACY_VERSION:
             raise WeightsError("the file has an unknown version of PyTorch's format")
-        system = TensorUnpickler(file).load()
+        system = TensorUnpickler(pickles).load()
         if isinstance(system, dict) and not system.get("little_endian", True):
             raise WeightsError("a big-endian machine saved this file, which msft cannot read")
-        described = TensorUnpickler(file).load()
-        keys = TensorUnpickler(file).load()
+        described = TensorUnpickler(pickles).load()
+        keys = TensorUnpickler(pickles).load()
+        file.seek(pickles.tell())
         if not isinstance(keys, list):
             raise WeightsError("the list of storages is missing")
         types = {key: np.dtype(_width(dtype)) for key, dtype in _storages(described).items()}
@@ -176,7 +182,7 @@ def read_legacy(path: Path) -> object:
             count = int.from_bytes(file.read(8), "little")
             length = count * types[key].itemsize
             if length > size - file.tell():
-                raise WeightsError("the file is cut short")
+                raise WeightsError("the file is cut short; download or copy it again")
             blobs[key] = file.read(length)
 
         def data(key: str) -> bytes:

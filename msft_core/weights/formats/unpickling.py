@@ -250,9 +250,11 @@ class TensorUnpickler(_Base):
 
 
 def _put(table: object, key: object, value: object) -> None:
-    # Plain keys only: hashing a million nested tuples overflows the interpreter's stack.
-    if not isinstance(table, dict) or not isinstance(key, str | int):
-        raise WeightsError("a dictionary has a key that is neither text nor an integer")
+    # Plain keys only: hashing a million nested tuples overflows the interpreter's stack, and large
+    # integers can be chosen to have all the same hash.
+    plain = isinstance(key, str) or (isinstance(key, int) and abs(key) < 2**31)
+    if not isinstance(table, dict) or not plain:
+        raise WeightsError("a dictionary has a key that is neither text nor a small integer")
     table[key] = value
 
 

@@ -70,7 +70,8 @@ def fetch_images(url: str, sha256: str | None, context: Context) -> Path:
                 "--data-dir DIR."
             ) from error
         except OSError as error:
-            raise DataError(f"cannot unpack {archive} to {folder}: {error}") from error
+            reason = error.strerror or error
+            raise DataError(f"cannot unpack {archive} to {folder}: {reason}") from error
     root = _split_root(folder)
     if root is None:
         raise DataError(f"no folder with train/ and val/ in {folder}: remove it and try again")

@@ -79,8 +79,24 @@ def _require_harmless(archive: Path, members: list[zipfile.ZipInfo]) -> None:
             raise DataError(
                 f"{archive} is not unpacked: it holds {name!r}, which leads out of the folder"
             )
-        if stat.S_ISLNK(member.external_attr >> 16):
+        if not path.parts:
+            raise DataError(f"{archive} is not unpacked: it holds a file without a name")
+        kind = stat.S_IFMT(member.external_attr >> 16)
+        if kind == stat.S_IFLNK:
             raise DataError(f"{archive} is not unpacked: it holds the link {name!r}")
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise DataError(f"{archive} is not unpacked: it holds the device {name!r}")
+    names: dict[str, str] = {}
+    for name in (member.filename for member in members):
+        # On a disk that does not tell them apart, one would replace the other.
+        twin = names.setdefault(name.casefold(), name)
+        if twin is not name:
+            what = (
+                f"it holds {name!r} twice"
+                if twin == name
+                else f"{twin!r} and {name!r} differ in case"
+            )
+            raise DataError(f"{archive} is not unpacked: {what}")
 
 
 def _measure(folder: Path) -> dict[str, int]:

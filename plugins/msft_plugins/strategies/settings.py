@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, AllowInfNan, Field
 
 from msft_core import OptimizerSpec, ParameterGroup, Settings, Trainable
 
@@ -14,6 +14,8 @@ def _ascending(epochs: tuple[int, ...]) -> tuple[int, ...]:
         raise ValueError("each epoch must be later than the one before it")
     return epochs
 
+
+Finite = Annotated[float, AllowInfNan(False)]
 
 # docs/defaults.md has what the sample dataset does at these rates and beyond. Outside, no strategy
 # learns anything in a usual number of epochs, or its loss explodes.
@@ -30,14 +32,14 @@ LaterEpochs = Annotated[tuple[Annotated[int, Field(ge=2)], ...], AfterValidator(
 class OptimizerSettings(Settings):
     """Settings that all strategies have."""
 
-    learning_rate: float = Field(3e-3, gt=0, description="peak learning rate")
+    learning_rate: Finite = Field(3e-3, gt=0, description="peak learning rate")
     optimizer: Literal["momentum", "adam"] = Field("adam", description="the optimizer")
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of the momentum optimizer")
-    weight_decay: float = Field(0.0, ge=0, description="for weights; biases and norms have none")
+    momentum: Finite = Field(0.9, ge=0, lt=1, description="momentum of the momentum optimizer")
+    weight_decay: Finite = Field(0.0, ge=0, description="for weights; biases and norms have none")
     schedule: Literal["constant", "cosine"] = Field(
         "cosine", description="how the learning rate changes during the run"
     )
-    warmup_epochs: float = Field(
+    warmup_epochs: Finite = Field(
         0.0, ge=0, description="epochs in which the learning rate rises to its peak"
     )
     batch_norm: Literal["frozen_eval", "batch"] = Field(
@@ -70,7 +72,7 @@ class FreezeSettings(OptimizerSettings):
 class StagesSettings(OptimizerSettings):
     """Settings of the strategies that train stages and not only the head."""
 
-    stage_decay: float = Field(
+    stage_decay: Finite = Field(
         0.5, gt=0, le=1, description="rate of each stage, as a fraction of the next stage's rate"
     )
 
@@ -84,7 +86,7 @@ class FinetuneSettings(StagesSettings):
     """``strategy.*`` of the strategy ``finetune``."""
 
     optimizer: Literal["momentum", "adam"] = Field("momentum", description="the optimizer")
-    learning_rate: float = Field(3e-2, gt=0, description="peak learning rate")
+    learning_rate: Finite = Field(3e-2, gt=0, description="peak learning rate")
 
 
 class PartialSettings(StagesSettings):
@@ -100,7 +102,7 @@ class PartialSettings(StagesSettings):
 class GradualSettings(StagesSettings):
     """``strategy.*`` of the strategy ``gradual``."""
 
-    stage_decay: float = Field(
+    stage_decay: Finite = Field(
         0.385, gt=0, le=1, description="rate of each stage, as a fraction of the next stage's rate"
     )
     at: LaterEpochs = Field(

@@ -82,6 +82,9 @@ class Component:
         fetch: downloads all files that the component needs offline, and returns their paths; None
             if there is nothing to download.
         urls: addresses from which ``fetch`` downloads by default; ``msft doctor`` checks them.
+        needs: modules that an exporter needs besides msft's own, each with the command that
+            installs it, such as ``{"onnxruntime": 'pip install "msft[onnx]"'}``. If one is
+            missing, msft says so before it loads a network. Only exporters have it.
     """
 
     kind: Kind
@@ -90,6 +93,7 @@ class Component:
     settings: type[Settings] = Settings
     fetch: Callable[[Any, Context], Iterable[Path]] | None = None
     urls: tuple[str, ...] = ()
+    needs: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @runtime_checkable

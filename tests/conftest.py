@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fork_kit import ForkedCommandLine, Forks, forks_of_one_process
 from loopback import Server
 
 from msft_core.testing import CommandLine
@@ -33,10 +34,28 @@ def own_cache(msft_cache: Path) -> None:
     """No test sees the user's cache folder or plugins chosen in the environment."""
 
 
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """Run Python programs without waiting for their imports; fork_kit.py says what differs."""
+    with forks_of_one_process() as forks:
+        yield forks
+
+
 @pytest.fixture
-def msft(msft_cli: CommandLine) -> Iterator[Msft]:
+def msft(msft_cli: CommandLine, forks: Forks) -> Iterator[Msft]:
     """Run the command line in an empty working directory."""
+    yield ForkedCommandLine(msft_cli.cwd, forks)
+    require_empty(msft_cli)
+
+
+@pytest.fixture
+def msft_process(msft_cli: CommandLine) -> Iterator[Msft]:
+    """The same, each time in a process from its start on: for tests of processes."""
     yield msft_cli
+    require_empty(msft_cli)
+
+
+def require_empty(msft_cli: CommandLine) -> None:
     left = {path.name for path in msft_cli.cwd.iterdir()} - {"runs", "out", "data"}
     assert not left, f"left in the working directory: {left}"
 
@@ -50,7 +69,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     running.stop()
 
 
-TINY = ("--plugin", "msft_core.testing.tiny", "--dataset", "tiny", "--backbone", "tiny")
-TINY += ("--batch-size", "8", "--without", "report")
-"""Arguments of a run that trains in a blink: of its 16 images no batch is left over, for which the
-step would be compiled a second time. tests/test_run.py trains with one that is."""
+EAGER = ("--set", "runtime.mode=pynative")
+"""Options with which nothing is compiled: compiling takes twice as long as all else of a tiny run.
+Tests of the compiled step, and those with a real network, leave them out."""
+
+COMPILED = ("--plugin", "msft_core.testing.tiny", "--dataset", "tiny", "--backbone", "tiny")
+COMPILED += ("--batch-size", "8", "--without", "report")
+"""Arguments of a tiny run as it is by default: of its 16 images no batch is left over, for which
+the step would be compiled a second time. tests/test_run.py trains with one that is."""
+
+TINY = (*COMPILED[:-2], *EAGER, *COMPILED[-2:])
+"""Arguments of a run that trains in a blink."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fork_kit import Forks
 from test_scaffold import installed
 
 ROOT = Path(__file__).parent.parent
@@ -76,11 +75,13 @@ class Reader:
     Args:
         folder: where they are at first.
         site: stands for the folder that packages are installed into.
+        forks: run Python.
         shorten: makes a command small.
     """
 
     folder: Path
     site: Path
+    forks: Forks
     env: dict[str, str] = field(default_factory=dict)
     shorten: Callable[[str], str] | None = None
     _status: int = 0
@@ -98,7 +99,7 @@ class Reader:
             elif block.language == "python" and self.shorten:
                 self._expect(0)
                 (self.folder / block.title).write_text(block.text, encoding="utf-8")
-                self._run([sys.executable, block.title], dict(os.environ))
+                self._run([block.title], dict(os.environ))
             elif block.language == "sh":
                 self._expect(0)
                 self._out = self._err = ""
@@ -126,23 +127,21 @@ class Reader:
             self.env.update(installed(self.folder, self.site))
             return
         if words == ["python", "-m", "build"]:
-            self._run([sys.executable, "-m", "hatchling", "build"], env)
+            self._run(["-m", "hatchling", "build"], env)
             self._expect(0)
             (wheel,) = (self.folder / "dist").glob("*.whl")
             names = zipfile.ZipFile(wheel).namelist()
             assert any(name.endswith("/py.typed") for name in names), names
             return
         if words == ["pytest"]:
-            self._run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"], env)
+            self._run(["-m", "pytest", "-q", "-p", "no:cacheprovider"], env)
             assert " passed" in self._out
             return
         assert words[0] == "msft", f"nobody knows how to do this: {line}"
-        self._run([sys.executable, "-m", "msft_core", *words[1:]], env)
+        self._run(["-m", "msft_core", *words[1:]], env)
 
-    def _run(self, command: list[str], env: dict[str, str]) -> None:
-        result = subprocess.run(
-            command, cwd=self.folder, env=env, capture_output=True, text=True, check=False
-        )
+    def _run(self, python: list[str], env: dict[str, str]) -> None:
+        result = self.forks.python(*python, cwd=self.folder, env=env)
         self._status = result.returncode
         self._out += result.stdout
         self._err += result.stderr

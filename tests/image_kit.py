@@ -21,9 +21,23 @@ def picture(width: int = 96, height: int = 64, shade: int = 0) -> Image.Image:
     return Image.fromarray(np.rint(pixels).astype(np.uint8))
 
 
+def scene(*seed: int, width: int = 240, height: int = 180) -> Image.Image:
+    """RGB, with shapes of all sizes, the larger the stronger, as photographs have them.
+
+    Another seed gives a picture that looks different; ``picture`` with another shade does not.
+    """
+    random = np.random.default_rng(seed)
+    total = np.zeros((height, width, 3))
+    for cells in (3, 6, 12, 24, 48):
+        noise = Image.fromarray(random.integers(0, 256, (cells, cells, 3), np.uint8))
+        noise = noise.resize((width, height), Image.Resampling.BICUBIC)
+        total += np.asarray(noise, float) / cells
+    return Image.fromarray((total * 255 / total.max()).astype(np.uint8))
+
+
 def encode(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, kind, **({"quality": 95} if kind == "JPEG" else {}), **options)
+    image.save(buffer, kind, **({"quality": 95} if kind == "JPEG" else {}) | options)
     return buffer.getvalue()
 
 
@@ -35,10 +49,13 @@ def difference(one: Image.Image | np.ndarray, other: Image.Image | np.ndarray) -
 
 
 def write_classes(root: Path, counts: Mapping[str, int], size: tuple[int, int] = (32, 24)) -> None:
-    """Write that many JPEG files, all different, into each folder under ``root``."""
+    """Write that many JPEG files, all different, into each folder under ``root``.
+
+    The same class, number and size is the same file.
+    """
     for place, (name, count) in enumerate(counts.items()):
         folder = root / name
         folder.mkdir(parents=True, exist_ok=True)
         for number in range(count):
-            shade = (place * 50 + number) % 200
-            (folder / f"{number:03}.jpg").write_bytes(encode(picture(*size, shade)))
+            image = scene(place, number, *size, width=size[0], height=size[1])
+            (folder / f"{number:03}.jpg").write_bytes(encode(image))

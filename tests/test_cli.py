@@ -14,14 +14,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from conftest import TINY, Msft
-from image_kit import encode, picture, write_classes
+from conftest import EAGER, TINY, Msft
+from image_kit import encode, picture, scene, write_classes
 from strangers import python_path
+
+from msft_core.images import decode
 
 VERSION = version("msft")
 FOLDER = (
     "run", "--dataset", "folder", "--plugin", "msft_core.testing.tiny", "--backbone", "tiny",
-    "--batch-size", 4,
+    "--batch-size", 4, *EAGER,
 )  # fmt: skip
 Help = Callable[..., str]
 QUICK = ("--epochs", 1, "--set", "callback.figures.enabled=false", "--out", "out")
@@ -36,8 +38,7 @@ def photos(tmp_path: Path) -> Path:
             folder = root / split / name
             folder.mkdir(parents=True)
             for i in range(count):
-                shade = 10 * i + 90 * number + (5 if split == "val" else 0)
-                (folder / f"{i}.jpg").write_bytes(encode(picture(shade=shade)))
+                (folder / f"{i}.jpg").write_bytes(encode(scene(number, i, count)))
     return root
 
 
@@ -119,7 +120,7 @@ def test_help_of_a_run_lists_the_options_in_groups(help_of: Help) -> None:
         "Where to compute": ["--device", "--extractor"],
         "Settings": ["--config", "--set"],
         "Plugins": ["--plugin", "--without", "--trace"],
-        "Output": ["--out", "--quiet", "--verbose"],
+        "Output": ["--out", "--resume", "--quiet", "--verbose"],
         "Other options": ["--help"],
     }
 
@@ -435,8 +436,12 @@ def test_check_names_what_does_not_decode_and_what_is_there_twice(msft: Msft, ph
     (photos / "train" / "cats" / "bad.jpg").write_bytes(b"nonsense")
     twin = (photos / "train" / "dogs" / "1.jpg").read_bytes()
     (photos / "val" / "cats" / "twin.jpg").write_bytes(twin)
+    again = encode(decode((photos / "train" / "cats" / "3.jpg").read_bytes()), quality=60)
+    (photos / "val" / "cats" / "again.jpg").write_bytes(again)
     result = msft("check", photos)
     assert result.returncode == 1
+    assert "val/cats/again.jpg looks like train/cats/3.jpg" in result.stderr
+    assert "1 images do not decode, 1 are in both splits, 1 of val look like" in result.stdout
     assert "warning: train/cats/bad.jpg: " in result.stderr
     assert "val/cats/twin.jpg is the same image as train/dogs/1.jpg" in result.stderr
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import tomlkit
 import typer
-from conftest import TINY, Msft
+from conftest import COMPILED, TINY, Msft
 from disk_kit import disk_that_takes
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -535,6 +535,21 @@ def test_settings_of_a_file_that_names_its_strategy_are_not_those_of_the_others(
     assert "are not used: partial and finetune start from the defaults" in note
 
 
+def test_a_single_strategy_other_than_the_files_starts_from_its_defaults_too() -> None:
+    file = {"strategy": {"name": "freeze", "learning_rate": 0.5}, "training": {"epochs": 3}}
+    raw, note = configuration.with_strategy(file, {"strategy": {"name": "finetune"}})
+    assert raw == {"strategy": {"name": "finetune"}, "training": {"epochs": 3}}
+    assert note == (
+        "The settings of strategy freeze in the configuration file are not used: finetune starts "
+        "from the defaults."
+    )
+    assert configuration.with_strategy(file, {}) == (file, "")
+    assert configuration.with_strategy(file, {"strategy": "freeze"}) == (file, "")
+    unnamed = {"strategy": {"learning_rate": 0.5}}
+    raw, note = configuration.with_strategy(unnamed, {"strategy": {"name": "finetune"}})
+    assert (raw["strategy"], note) == ({"name": "finetune", "learning_rate": 0.5}, "")
+
+
 @pytest.mark.parametrize("name", [{}, {"name": "freeze,finetune"}])
 def test_settings_of_a_file_that_names_no_single_strategy_apply_to_each(
     name: dict[str, str],
@@ -573,8 +588,9 @@ def contents(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_each_run_is_bit_identical_to_the_run_alone(tmp_path: Path, msft: Msft) -> None:
-    common = (*TINY, "--epochs", 2, "--set", "callback.figures.enabled=false", "--lr", 0.05)
+def test_each_run_is_bit_identical_to_the_run_alone(tmp_path: Path, msft_process: Msft) -> None:
+    msft = msft_process
+    common = (*COMPILED, "--epochs", 2, "--set", "callback.figures.enabled=false", "--lr", 0.05)
     result = msft("run", *common, "--strategy", "finetune,freeze", "--out", "out/both")
     assert result.returncode == 0, result.stderr
     both = msft.cwd / "out" / "both"
@@ -601,6 +617,15 @@ def test_a_mistake_in_any_strategy_costs_no_training(msft: Msft) -> None:
     assert "unknown setting strategy.from (of finetune)" in line(
         "--strategy", "partial,finetune", "--set", "strategy.from=second"
     )
+
+
+def test_an_unknown_stage_of_a_later_strategy_costs_no_training(tmp_path: Path) -> None:
+    bad = config("partial")
+    bad["strategy"]["from"] = "nowhere"
+    with pytest.raises(UsageError, match="has no such stage") as caught:
+        run_each(tmp_path / "out", freeze=config("freeze"), partial=bad)
+    assert caught.value.report is None
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_that_fails_leaves_the_others_and_their_comparison(tmp_path: Path) -> None:
@@ -709,14 +734,22 @@ def test_ctrl_c_ends_all_and_tells_what_is_kept(tmp_path: Path) -> None:
             if run.folder.name == "partial":
                 raise KeyboardInterrupt
 
-    names = ("freeze", "partial", "finetune")
+    names, reporter = ("freeze", "partial", "finetune"), RecordingReporter()
     with pytest.raises(KeyboardInterrupt) as caught:
-        run_each(tmp_path / "out", Stops, **{name: config(name) for name in names})
+        msft_core.run_each(
+            {name: config(name) for name in names},
+            plugins=[tiny, Stops],
+            out=tmp_path / "out",
+            reporter=reporter,
+        )
     assert [(one.folder.name, one.status) for one in caught.value.args] == [
         ("partial", "interrupted"),
         ("freeze", "completed"),
     ]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"freeze", "partial"}
+    log = (tmp_path / "out" / "partial" / "log.txt").read_text()
+    assert "interrupted before the runs of" not in log  # that run has ended
+    assert reporter.warnings[-1] == "interrupted before the runs of: finetune."
 
 
 def test_the_last_lines_say_which_runs_are_complete(

@@ -84,6 +84,17 @@ def test_all_mistakes_are_told_at_once_each_with_a_suggestion(plugins: Plugins) 
         assert any(expected in line for line in lines), expected
 
 
+@pytest.mark.parametrize(
+    "key", ["learning_rate", "momentum", "weight_decay", "warmup_epochs", "stage_decay"]
+)
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_a_number_of_a_strategy_that_is_not_finite_is_refused(
+    plugins: Plugins, key: str, value: str
+) -> None:
+    with pytest.raises(UsageError, match=rf"strategy\.{key} = {value}"):
+        resolve(plugins, f"strategy.{key}={value}")
+
+
 @pytest.mark.parametrize("section", ["training", "dataset", "callback", "strategy"])
 def test_a_value_where_a_section_belongs_is_an_error_that_names_it(
     plugins: Plugins, section: str

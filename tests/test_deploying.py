@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from docs_kit import DOCS, blocks_of, lines_of
+from fork_kit import Forks
 
 import msft_core
 import msft_plugins.sample
@@ -18,6 +19,12 @@ PROGRAMS = {block.title: block.text for block in blocks_of(PAGE) if block.langua
 PICTURE = Path(msft_plugins.sample.__file__).parent / "pictures" / "val" / "wolves" / "003.jpg"
 SMALL = ["--epochs", "1", "--set", "dataset.train_per_class=6", "--set", "dataset.val_per_class=3"]
 SMALL += ["--without", "figures", "--without", "report"]
+
+
+def msft(forks: Forks, *arguments: str, cwd: Path) -> str:
+    done = forks.python("-m", "msft_core", *arguments, cwd=cwd)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def python(*arguments: str, cwd: Path) -> str:
@@ -45,13 +52,15 @@ def place(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_onnx_runtime_alone_and_mindspore_alone_give_msfts_probabilities(place: Path) -> None:
+def test_onnx_runtime_alone_and_mindspore_alone_give_msfts_probabilities(
+    place: Path, forks: Forks
+) -> None:
     printed = ""
     for line in lines_of(PAGE, "sh"):
         program, *words = line.split()
         if program == "msft":
             small = SMALL if words[0] == "run" else []
-            printed += python("-m", "msft_core", *words, *small, cwd=place)
+            printed += msft(forks, *words, *small, cwd=place)
     for line in lines_of(PAGE, "text"):
         position = 0
         for part in line.split("..."):
@@ -63,7 +72,7 @@ def test_onnx_runtime_alone_and_mindspore_alone_give_msfts_probabilities(place: 
 
 
 @pytest.mark.slow
-def test_pytorch_alone_gives_msfts_probabilities(place: Path) -> None:
+def test_pytorch_alone_gives_msfts_probabilities(place: Path, forks: Forks) -> None:
     torch = pytest.importorskip("torch", reason="needs the extra parity")
     from torchvision.models import resnet50
 
@@ -71,7 +80,7 @@ def test_pytorch_alone_gives_msfts_probabilities(place: Path) -> None:
     torch.save(resnet50().state_dict(), place / "resnet50.pth")
     command = "run --dataset sample --backbone resnet50 --weights resnet50.pth --strategy freeze"
     command += " --set backbone.image_size=64 --lr 1 --out runs/resnet"
-    python("-m", "msft_core", *command.split(), *SMALL, cwd=place)
-    python("-m", "msft_core", *["export", "runs/resnet", "--format", "safetensors"], cwd=place)
+    msft(forks, *command.split(), *SMALL, cwd=place)
+    msft(forks, "export", "runs/resnet", "--format", "safetensors", cwd=place)
     (place / "program.py").write_text(PROGRAMS["with_pytorch.py"])
     require_same(python("program.py", cwd=place), place / "runs/resnet", place / "photo.jpg")

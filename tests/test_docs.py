@@ -30,6 +30,7 @@ from docs_kit import (
     documented_files,
     lines_of,
 )
+from fork_kit import Forks
 from image_kit import write_classes
 from loopback import Server
 from test_compare import write_run
@@ -41,6 +42,7 @@ import msft_core
 from msft_core import config as configuration
 from msft_core import hookspecs
 from msft_core.plugins.loading import load_plugins
+from msft_core.testing import CommandLine
 
 QUICK_SAMPLE = "--set dataset.train_per_class=6 --set dataset.val_per_class=3"
 
@@ -94,14 +96,15 @@ def place(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Path:
     """The run folder that commands of the documentation open."""
     folder = tmp_path_factory.mktemp("trained")
     write_classes(folder / "photos/train", {"cats": 8, "dogs": 8})
     write_classes(folder / "photos/val", {"cats": 3, "dogs": 3}, size=(40, 30))
     options = "--epochs 1 --out run --set backbone.image_size=32 --without figures"
     command = "-m msft_core run --data-dir photos --backbone efficientnet_lite0 --strategy freeze"
-    python(*command.split(), *options.split(), cwd=folder)
+    done = forks.python(*command.split(), *options.split(), cwd=folder)
+    assert done.returncode == 0, done.stderr
     return folder / "run"
 
 
@@ -141,6 +144,7 @@ def test_a_documented_command_works(
     command: str,
     monkeypatch: pytest.MonkeyPatch,
     trained: Path,
+    forks: Forks,
 ) -> None:
     if "runs/pets" in command and "--out runs/pets" not in command:
         shutil.copytree(trained, place / "runs" / "pets")
@@ -154,13 +158,7 @@ def test_a_documented_command_works(
         for word in shlex.split(command):
             if word.startswith("runs/"):
                 write_run(place / word)
-    result = subprocess.run(
-        [sys.executable, *program, *shlex.split(quick(command, server))[1:]],
-        cwd=place,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = forks.python(*program, *shlex.split(quick(command, server))[1:], cwd=place)
     assert result.returncode == 0, result.stdout + result.stderr
     if command.startswith("msft run"):
         assert list(place.glob("runs/**/best.ckpt"))
@@ -175,19 +173,19 @@ def test_a_documented_command_works(
     ids=lambda page: page.stem,
 )
 def test_what_a_page_for_users_says_can_be_done_from_top_to_bottom(
-    page: Path, place: Path, server: Server, trained: Path
+    page: Path, place: Path, server: Server, trained: Path, forks: Forks
 ) -> None:
     shutil.copytree(trained, place / "runs" / "pets")
-    Reader(place, place / "site", shorten=lambda line: quick(line, server)).follow(page)
+    Reader(place, place / "site", forks, shorten=lambda line: quick(line, server)).follow(page)
 
 
 @pytest.mark.slow
-def test_the_readmes_python_works(place: Path, trained: Path) -> None:
+def test_the_readmes_python_works(place: Path, trained: Path, forks: Forks) -> None:
     code = [b.text for page in READMES for b in blocks_of(page) if b.language == "python"]
     use, override = dict.fromkeys(code)
     shutil.copytree(trained, place / "runs" / "pets")
-    assert re.fullmatch(r"(cats|dogs) 0\.\d+\n", python("-c", use, cwd=place))
-    assert "plugin 'MyPhotos' overrides build_dataset" in python("-c", override, cwd=place)
+    assert re.fullmatch(r"(cats|dogs) 0\.\d+\n", python(forks, "-c", use, cwd=place))
+    assert "plugin 'MyPhotos' overrides build_dataset" in python(forks, "-c", override, cwd=place)
 
 
 @pytest.mark.parametrize("block", TOML, ids=lambda block: block.page)
@@ -226,11 +224,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def python(*arguments: str, cwd: Path) -> str:
+def python(forks: Forks, *arguments: str, cwd: Path) -> str:
     """Run Python, and give what it printed."""
-    result = subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False
-    )
+    result = forks.python(*arguments, cwd=cwd)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 
@@ -238,35 +234,36 @@ def python(*arguments: str, cwd: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", NARRATED, ids=lambda page: page.stem)
 def test_what_a_page_about_plugins_says_can_be_done_from_top_to_bottom(
-    page: Path, written: Path, tmp_path: Path
+    page: Path, written: Path, tmp_path: Path, forks: Forks
 ) -> None:
-    Reader(written, tmp_path / "site").follow(page)
+    Reader(written, tmp_path / "site", forks).follow(page)
 
 
 @pytest.mark.slow
-def test_the_documented_tests_pass(written: Path) -> None:
+def test_the_documented_tests_pass(written: Path, forks: Forks) -> None:
     assert len(TESTS) >= 7
-    out = python("-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS, cwd=written)
+    out = python(forks, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS, cwd=written)
     assert "skipped" not in out
 
 
 @pytest.mark.slow
-def test_the_documented_scripts_work(written: Path) -> None:
+def test_the_documented_scripts_work(written: Path, forks: Forks) -> None:
     """Plugins are only imported by it."""
     scripts = [name for name in FILES if name not in TESTS]
     code = "import runpy, sys\nfor name in sys.argv[1:]: runpy.run_path(name, run_name='__main__')"
-    out = python("-c", code, *scripts, cwd=written)
+    out = python(forks, "-c", code, *scripts, cwd=written)
     assert re.search(r"^\w+\.\w+: \d+\.\d+ s$", out, re.MULTILINE)
 
 
 def test_every_documented_plugin_is_short_and_loads_without_a_warning(written: Path) -> None:
+    # In a process of its own, where a plugin that imports MindSpore is noticed.
     plugins = [name for name, text in FILES.items() if "\n@hookimpl\n" in text]
     plugins = [
         name for name in plugins if name not in REFUSED and "msft_core.run" not in FILES[name]
     ]
     assert len(plugins) >= 9
     given = [word for name in plugins for word in ("--plugin", name)]
-    listed = json.loads(python("-m", "msft_core", "plugins", "--json", *given, cwd=written))
+    listed = json.loads(CommandLine(written)("plugins", "--json", *given).stdout)
     ours = {info["name"]: info for info in listed if info["origin"] == "--plugin"}
     assert set(ours) == set(plugins)
     for name, info in ours.items():

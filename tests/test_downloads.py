@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from disk_kit import TOO_LARGE, disk_that_takes
 
 from msft_core import Context, DownloadError, downloads
 
@@ -204,6 +206,116 @@ def test_a_download_that_stays_incomplete_leaves_nothing_behind(
     )
     assert len(server.requests) == downloads.ATTEMPTS
     assert files(context) == []
+
+
+def cut_at(size: int) -> Answer:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(CONTENT)))
+        handler.end_headers()
+        handler.wfile.write(CONTENT[:size])
+
+    return answer
+
+
+def of_length(announced: int) -> Answer:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(announced))
+        handler.end_headers()
+        handler.wfile.write(CONTENT)
+
+    return answer
+
+
+def slowly(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(CONTENT)))
+    handler.end_headers()
+    for start in range(0, len(CONTENT), 10_000):
+        handler.wfile.write(CONTENT[start : start + 10_000])
+        handler.wfile.flush()
+        time.sleep(0.02)
+
+
+def never(handler: BaseHTTPRequestHandler) -> None:
+    threading.Event().wait(0.5)  # not time.sleep, which the test replaces
+
+
+BROKEN: dict[str, tuple[Answer, str]] = {
+    **{f"cut at {n} tenths": (cut_at(n * len(CONTENT) // 10), "lost") for n in range(10)},
+    "cut at the last byte": (cut_at(len(CONTENT) - 1), "the connection was lost"),
+    "500": (status(500), "the server answered 500"),
+    "404": (status(404), "the server answered 404"),
+    "403": (status(403), "the server answered 403"),
+    "a length that is too large": (of_length(len(CONTENT) + 1000), "the connection was lost"),
+    "a length that is too small": (
+        of_length(len(CONTENT) - 1000),
+        "the downloaded file has sha256",
+    ),
+    "a length of nothing": (of_length(0), "the downloaded file has sha256"),
+    "no content": (lambda handler: whole(handler, b""), "the downloaded file has sha256"),
+    "another file": (lambda handler: whole(handler, b"<html>"), "the downloaded file has sha256"),
+    "no HTTP": (lambda handler: handler.wfile.write(b"SSH-2.0\r\n\r\n"), "the connection was lost"),
+    "never": (never, "127.0.0.1 stopped sending"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_server_is_a_clear_line_and_what_was_there_stays(
+    name: str, server: Server, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads, "READ_SECONDS", 0.1)
+    monkeypatch.setattr(downloads.time, "sleep", lambda _: None)
+    answer, reason = BROKEN[name]
+    server.answer = answer
+    path = downloads.cached_path(server.url(), context)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"what was there, damaged")
+    before = path.stat().st_mtime_ns
+    message = failure(server.url(), context, sha256=SHA256)
+    assert f"cannot download {server.url()}" in message
+    assert reason in message
+    assert len(message.splitlines()) == 1
+    assert files(context) == [path.name]
+    assert path.stat().st_mtime_ns == before
+    server.answer = whole
+    assert downloads.fetch(server.url(), context, sha256=SHA256).read_bytes() == CONTENT
+    assert files(context) == [path.name]
+
+
+def test_a_server_that_is_slow_but_sends_is_waited_for(
+    server: Server, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads, "READ_SECONDS", 0.2)
+    server.answer = slowly
+    assert downloads.fetch(server.url(), context, sha256=SHA256).read_bytes() == CONTENT
+    assert len(server.requests) == 1
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_download_is_told(
+    server: Server, context: Context
+) -> None:
+    with disk_that_takes(100_000):
+        message = failure(server.url(), context, ways_out=("--weights F",))
+    path = downloads.cached_path(server.url(), context)
+    assert f"cannot write {path}: {TOO_LARGE}" in message
+    assert files(context) == []
+    assert len(server.requests) == 1
+
+
+def test_what_a_killed_download_left_is_removed_after_a_day(
+    server: Server, context: Context
+) -> None:
+    left = downloads.cached_path(server.url(), context).parent / ".weights.ckpt.x.tmp"
+    left.mkdir(parents=True)
+    (left / "weights.ckpt").write_bytes(b"half")
+    downloads.fetch(server.url(), context)
+    assert left.exists(), "another process may write it now"
+    for one in (left / "weights.ckpt", left):
+        os.utime(one, (1, 1))
+    downloads.fetch(server.url("other.ckpt"), context)
+    assert not left.exists()
 
 
 def test_a_page_that_is_not_there_is_asked_for_once(server: Server, context: Context) -> None:

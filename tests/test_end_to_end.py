@@ -184,11 +184,11 @@ def test_the_sample_is_learned_by_a_frozen_network_with_real_weights(
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["freeze", "finetune"])
 def test_two_runs_of_a_real_backbone_with_one_seed_are_the_same_to_the_bit(
-    msft: Msft, tmp_path: Path, strategy: str
+    msft_process: Msft, tmp_path: Path, strategy: str
 ) -> None:
     runs = []
     for workers in (1, 2):
-        result = msft(
+        result = msft_process(
             "run", "--dataset", "sample", "--backbone", "efficientnet_lite0",
             "--strategy", strategy, "--epochs", 2, "--batch-size", 8, "--out", f"out/{workers}",
             "--set", "dataset.train_per_class=12", "--set", "dataset.val_per_class=4",

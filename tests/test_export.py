@@ -35,6 +35,7 @@ from msft_core import (
 )
 from msft_core.data.views import evaluation_view, normalise
 from msft_core.engine.export import export
+from msft_core.runs.finished import FinishedRun
 from msft_core.runs.predictions_file import read_predictions
 from msft_core.testing import RecordingReporter, assert_exporter, tiny
 from msft_core.types import Array
@@ -373,10 +374,14 @@ def test_a_full_disk_is_a_line_and_the_export_of_before_stays(run: Path, format:
     assert not (run / f"model.{format}.json").exists()
 
 
-def test_without_onnx_runtime_the_error_says_what_to_install(
+def test_without_onnx_runtime_the_error_says_what_to_install_before_a_network_is_loaded(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def loaded(run: object) -> None:
+        raise AssertionError("the network was loaded")
+
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr(FinishedRun, "classifier", property(loaded))
     with pytest.raises(UsageError, match=r'pip install "msft\[onnx\]"\.$'):
         exported(run, "onnx")
     assert not (run / "model.onnx").exists()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import functools
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import strangers
+from fork_kit import Forks
 
 from msft_core import MsftError, Run, RunReport, hookimpl
 from msft_core.testing import MsftRun, RecordingReporter
@@ -35,6 +36,8 @@ DATASET = {"dataset": "bad"}
 BACKBONE = {"backbone": "bad"}
 STRATEGY = {"strategy": "bad"}
 FROZEN = {"strategy": "freeze"}
+EAGER = {"runtime": {"mode": "pynative"}}
+"""Nothing is compiled, which takes longer than all else of these runs."""
 
 
 @dataclass(frozen=True)
@@ -234,16 +237,10 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     sys.modules.pop("stranger_bad", None)
 
 
-def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def command(forks: Forks, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """The command line; what doctor measures is left out."""
-    return subprocess.run(
-        [sys.executable, "-c", MAIN, *arguments],
-        cwd=cwd,
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return functools.partial(forks.python, "-c", MAIN, cwd=tmp_path)
 
 
 @pytest.mark.slow
@@ -253,26 +250,28 @@ def test_a_package_at_fault_is_named_and_nothing_else_is_harmed(
     package: Any,
     msft_run: MsftRun,
     msft_reporter: RecordingReporter,
-    tmp_path: Path,
+    command: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     fault = FAULTS[name]
     package(fault)
 
     # The commands go on, and tell what is known. Only loading can hinder them.
-    listing = command("plugins", cwd=tmp_path)
+    listing = command("plugins")
     assert listing.returncode == 0, listing.stderr
     assert "stranger_bad 1.2" in listing.stdout
     if fault.at in ("load", "slow"):
-        assert command("--help", cwd=tmp_path).returncode == 0
-        doctor = command("doctor", "--offline", cwd=tmp_path)
+        assert command("--help").returncode == 0
+        doctor = command("doctor", "--offline")
         assert doctor.returncode == (1 if fault.at == "load" else 0), doctor.stdout
         for result in (listing, doctor):
             assert_says(result.stdout, fault.says)
             assert "Traceback" not in result.stderr
 
     # A run that does not need it is as ever.
-    unrelated = {} if fault.using or fault.at in ("load", "slow") else {"without": ["bad"]}
-    assert msft_run(**unrelated).status == "completed"
+    unrelated: dict[str, Any] = (
+        {} if fault.using or fault.at in ("load", "slow") else {"without": ["bad"]}
+    )
+    assert msft_run(**EAGER, **unrelated).status == "completed"
     if fault.at in ("load", "slow"):
         assert_says("\n".join(msft_reporter.warnings), fault.says)
         assert any("plugin 'bad' (stranger_bad 1.2)" in line for line in msft_reporter.warnings)
@@ -281,7 +280,7 @@ def test_a_package_at_fault_is_named_and_nothing_else_is_harmed(
     # A run that needs it ends with the package and the hook in a line.
     witness = Witness()
     with pytest.raises(MsftError, match=fault.says) as caught:
-        msft_run([witness], **{"training": {"epochs": 2, "batch_size": 8}, **fault.using})
+        msft_run([witness], **EAGER, training={"epochs": 2, "batch_size": 8}, **fault.using)
     assert len(str(caught.value).splitlines()) == 1
     report = caught.value.report
     if fault.at == "refused":
@@ -390,5 +389,5 @@ def test_a_wrong_field_of_an_answer_is_refused_before_the_run_begins(
     fault = WRONG_FIELDS[name]
     package(fault)
     with pytest.raises(MsftError, match=fault.says) as caught:
-        msft_run(**fault.using)
+        msft_run(**EAGER, **fault.using)
     assert caught.value.report is None

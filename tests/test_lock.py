@@ -65,6 +65,14 @@ def test_a_second_process_is_refused_and_told_who_holds_the_folder(tmp_path: Pat
             assert f'"pid": {os.getpid()}' in (tmp_path / NAME).read_text()
 
 
+def test_what_a_killed_run_was_writing_is_removed(tmp_path: Path) -> None:
+    for inside in (tmp_path, tmp_path / "state"):
+        (inside / ".best.ckpt.x.tmp").mkdir(parents=True)
+        (inside / ".best.ckpt.x.tmp" / "best.ckpt").write_text("half")
+    with lock_run_folder(tmp_path):
+        assert sorted(path.name for path in tmp_path.rglob("*")) == [NAME, "state"]
+
+
 def test_two_runs_of_one_process_do_not_share_a_folder_either(tmp_path: Path) -> None:
     with lock_run_folder(tmp_path), pytest.raises(UsageError, match=f"process {os.getpid()}"):
         lock_run_folder(tmp_path)

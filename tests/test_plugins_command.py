@@ -276,15 +276,16 @@ def test_hooks_are_shown_in_the_order_of_a_run_with_their_place_among_all(
     env = install("last", ORDERED.format("(trylast=True)"))
     text = printed(msft("plugins", "show", "last", env=env))
     order = load_plugins().order("on_epoch_end")
-    assert order == ["best_checkpoint"]
-    assert "    on_epoch_end     4th of 4 (trylast): first, best_checkpoint, middle, last\n" in text
+    assert order == ["best_checkpoint", "health"]
+    names = "first, best_checkpoint, middle, health, last"
+    assert f"    on_epoch_end     5th of 5 (trylast): {names}\n" in text
     assert text.index("compute_metrics") < text.index("on_epoch_end")
     for name, position, mark in (("first", 1, "tryfirst"), ("middle", 3, "")):
         shown = parsed(msft("plugins", "show", name, "--json", env=env))
         assert shown["hooks"][1] == {
             "name": "on_epoch_end",
             "position": position,
-            "order": ["first", "best_checkpoint", "middle", "last"],
+            "order": ["first", "best_checkpoint", "middle", "health", "last"],
             "mark": mark,
         }
 

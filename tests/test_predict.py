@@ -17,6 +17,8 @@ from conftest import Msft
 from PIL import Image
 
 import msft_core
+from msft_core import UsageError
+from msft_core.engine.predict import find_images
 from msft_core.runs.predictions_file import read_predictions
 from msft_core.testing import RecordingReporter, tiny
 
@@ -70,6 +72,20 @@ def test_a_folder_as_json_has_the_probabilities_of_the_runs_evaluation(
         assert line["probabilities"][line["class"]] == line["probability"]
 
 
+def test_a_checkpoint_with_one_flipped_bit_is_refused(
+    msft: Msft, run: Path, photos: Path, tmp_path: Path
+) -> None:
+    content = bytearray((run / "best.ckpt").read_bytes())
+    content[len(content) // 3] ^= 1
+    damaged = tmp_path / "best.ckpt"
+    damaged.write_bytes(content)
+    done = msft("predict", damaged, photos, *PLUGIN)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: {damaged}: the file is damaged (wrong checksum); download or copy it again\n"
+    )
+
+
 def test_one_image_is_a_table_with_a_bar_for_each_class(
     msft: Msft, run: Path, photos: Path
 ) -> None:
@@ -104,6 +120,7 @@ def test_images_that_cannot_be_used_are_named_and_the_others_are_done(
     msft: Msft, run: Path, photos: Path
 ) -> None:
     (photos / "red" / "text.jpg").write_text("no picture")
+    (photos / "notes.txt").write_text("no picture, and by its name none that is to be classified")
     (photos / "blue" / "cut.jpg").write_bytes((photos / "blue" / "1000.jpg").read_bytes()[:300])
     missing = photos / "missing.jpg"
     done = msft("predict", run, photos, missing, "--json", "--quiet", *PLUGIN)
@@ -114,6 +131,34 @@ def test_images_that_cannot_be_used_are_named_and_the_others_are_done(
     assert any("text.jpg cannot be used: not an image (text)" in line for line in told)
     assert any("cut.jpg cannot be used: truncated" in line for line in told)
     assert any("missing.jpg cannot be used: it cannot be read" in line for line in told)
+
+
+def test_files_in_a_folder_that_are_no_images_by_their_names_are_left_out(photos: Path) -> None:
+    for name in ("notes.txt", "red/a.xlsx", "red/labels.CSV"):
+        (photos / name).write_text("no picture")
+    (photos / "red" / "upper.JPG").write_bytes(b"")
+    (photos / "red" / "scan").write_bytes(b"")
+    files, others = find_images([str(photos)])
+    assert len(files) == 8 + 2
+    assert [Path(one).name for one in others] == ["notes.txt", "a.xlsx", "labels.CSV"]
+    named = str(photos / "notes.txt")
+    files, others = find_images([named, str(photos)])
+    assert files[0] == named
+    assert [Path(one).name for one in others] == ["a.xlsx", "labels.CSV"]
+    (photos / "empty").mkdir()
+    (photos / "empty" / "a.txt").write_text("")
+    with pytest.raises(UsageError, match="has no images among its 1 files"):
+        find_images([str(photos / "empty")])
+
+
+def test_a_stray_text_file_does_not_change_the_status_of_predict(
+    msft: Msft, run: Path, photos: Path
+) -> None:
+    (photos / "notes.txt").write_text("no picture")
+    done = msft("predict", run, photos, "--json", *PLUGIN)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 8
+    assert "1 files are no images by their names, such as" in done.stderr
 
 
 def test_csv_and_picture_are_written_and_nothing_else(

@@ -14,16 +14,20 @@ import numpy as np
 import pytest
 from conftest import Msft
 
-from msft_core import Run, UsageError, hookimpl
+from msft_core import MsftError, Run, UsageError, hookimpl, resume
 from msft_core.plugins.checks import problem_of
 from msft_core.runs.state import StateFolder
-from msft_core.testing import HookRecorder, MsftRun, RecordingReporter, assert_resumes
+from msft_core.testing import HookRecorder, MsftRun, RecordingReporter, assert_resumes, tiny
 from msft_core.testing.resuming import differences
 from msft_core.testing.tiny import picture
 from msft_core.training import trainer
 from msft_core.training.losses import mean_loss
 
 FOUR = {"epochs": 4, "batch_size": 8}
+PYNATIVE: dict[str, Any] = {
+    "training": {"epochs": 2, "batch_size": 8},
+    "runtime": {"mode": "pynative"},
+}
 
 
 class Interrupts(RecordingReporter):
@@ -201,6 +205,11 @@ def edit_state(place: Path, **changes: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
+def edit_config(place: Path) -> None:
+    path = place / "run" / "config.toml"
+    path.write_text(path.read_text().replace("batch_size = 8", "batch_size = 4"))
+
+
 def repaint(place: Path) -> None:
     (place / "photos" / "train" / "red" / "3.jpg").write_bytes(picture(0, 999))
 
@@ -222,6 +231,14 @@ DAMAGE: list[tuple[str, Callable[[Path], object], dict[str, Any], str]] = [
         {},
         "the validation images are not those that {run} was begun with (7, not 8)",
     ),
+    (
+        "another best.ckpt",
+        lambda p: shutil.copy(p / "run" / "last.ckpt", p / "run" / "best.ckpt"),
+        {},
+        "is not the best checkpoint that the run wrote after epoch 1",
+    ),
+    ("config.toml edited", edit_config, {}, "training.batch_size = 8, not 4"),
+    ("a section that is a number", lambda p: None, {"training": 3}, "training"),
     ("a flipped bit in the arrays", lambda p: flip(arrays(p)), {}, "is damaged or missing"),
     ("arrays gone", lambda p: arrays(p).unlink(), {}, "is damaged or missing"),
     (
@@ -282,15 +299,21 @@ def test_images_run_folder_and_workers_may_move_and_epochs_be_added(
     assert [record.epoch for record in again] == [1, 2, 3, 4]
 
 
-def test_a_best_checkpoint_that_was_replaced_is_not_taken_for_the_runs(
+def test_a_best_checkpoint_that_was_replaced_or_damaged_is_not_taken_for_the_runs(
     place: Path, msft_run: MsftRun
 ) -> None:
-    here = {"data_dir": str(place / "photos")}
-    msft_run.resume(place / "run", dataset=here)
-    shutil.copy(place / "run" / "last.ckpt", place / "run" / "best.ckpt")
-    flip(place / "run" / "best.ckpt")
-    with pytest.raises(UsageError, match="is not the best checkpoint that the run wrote"):
-        msft_run.resume(place / "run", training={"epochs": 5})
+    best = place / "run" / "best.ckpt"
+    msft_run.resume(place / "run", dataset={"data_dir": str(place / "photos")})
+    content = best.read_bytes()
+    for spoil in (
+        lambda: flip(best),
+        lambda: best.write_bytes(b"nothing"),
+        best.unlink,
+    ):
+        best.write_bytes(content)
+        spoil()
+        with pytest.raises(UsageError, match="is not the best checkpoint that the run wrote"):
+            msft_run.resume(place / "run", training={"epochs": 5})
 
 
 def test_the_command_says_first_where_it_goes_on_and_that_a_complete_run_is_complete(
@@ -322,6 +345,19 @@ def test_more_epochs_under_a_cosine_are_said_to_be_another_schedule(
     run = msft_run(**how, training={"epochs": 1, "batch_size": 8})
     msft_run.resume(run.folder, training={"epochs": 2})
     assert any("it is another schedule" in line for line in msft_reporter.warnings)
+
+
+def test_a_run_of_adam_with_parameters_that_joined_later_takes_more_epochs(
+    tmp_path: Path, msft_run: MsftRun
+) -> None:
+    how = {
+        "strategy": {"name": "gradual", "at": [2], "optimizer": "adam", "schedule": "constant"},
+        "runtime": {"mode": "pynative"},
+    }
+    run = msft_run(**how, training={"epochs": 2, "batch_size": 8}).folder
+    msft_run.resume(run, training={"epochs": 3})
+    whole = msft_run(**how, training={"epochs": 3, "batch_size": 8}).folder
+    assert differences(whole, run) == []
 
 
 # Killed at a moment, which a copy of the folder stands for
@@ -396,6 +432,82 @@ def test_a_second_ctrl_c_in_the_middle_of_a_step_leaves_the_state_before_it(
     assert (saved.epoch, saved.part.steps, saved.phase) == (1, 0, "end")
 
 
+def test_a_second_ctrl_c_in_the_very_first_step_leaves_a_run_that_begins_anew(
+    tmp_path: Path, msft_run: MsftRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken_into(logits: Any, labels: Any) -> float:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "mean_loss", broken_into)
+        interrupted(tmp_path, tmp_path / "run", RecordingReporter(), **PYNATIVE)
+    assert not (tmp_path / "run" / "state").exists()
+    assert msft_run.resume(tmp_path / "run").status == "completed"
+
+
+def test_a_ctrl_c_between_the_last_step_and_the_end_of_the_first_epoch_loses_no_callback(
+    tmp_path: Path, msft_run: MsftRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rate(self: trainer.Trainer, epoch: int, steps: int) -> float:
+        signal.raise_signal(signal.SIGINT)
+        return before(self, epoch, steps)
+
+    before = trainer.Trainer._rate_after
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.Trainer, "_rate_after", rate)
+        interrupted(tmp_path, tmp_path / "run", RecordingReporter(), **PYNATIVE)
+    assert StateFolder(tmp_path / "run").read().phase == "trained"
+    history = msft_run.resume(tmp_path / "run").history
+    assert [bool(record.val) for record in history] == [True, True]
+
+
+def test_a_best_checkpoint_of_interrupted_callbacks_is_not_taken_for_an_earlier_one(
+    tmp_path: Path, msft_run: MsftRun
+) -> None:
+    by_loss = {"best_checkpoint": {"metric": "loss"}}
+    stops = (Stops("on_epoch_end", 2),)
+    run = interrupted(
+        tmp_path, tmp_path / "run", RecordingReporter(), stops, callback=by_loss, **PYNATIVE
+    )
+    with pytest.raises(MsftError, match="is not the best checkpoint of epoch 1"):
+        msft_run.resume(run, callback={"best_checkpoint": {"enabled": False}})
+    best = msft_run.resume(run, callback={"best_checkpoint": {"enabled": True}}).best
+    assert best is not None
+    assert best.epoch == 2
+
+
+class CopiesAtTheEnd:
+    """Copies the run folder before other plugins act on the end of the run."""
+
+    def __init__(self, to: Path) -> None:
+        self._to = to
+
+    @hookimpl(tryfirst=True)
+    def on_run_end(self, run: Run) -> None:
+        shutil.copytree(run.folder, self._to)
+
+
+class Metrics:
+    """Two metrics, not in the order of the alphabet."""
+
+    @hookimpl
+    def compute_metrics(self) -> dict[str, float]:
+        return {"zeta": 0.3, "alpha": 0.7}
+
+
+def test_pictures_of_a_run_killed_before_they_were_drawn_are_those_of_one_that_was_not(
+    tmp_path: Path, msft_run: MsftRun
+) -> None:
+    figures = {"figures": {"enabled": True, "dpi": 50, "train_images": 1, "predictions": 1}}
+    plugins = (Metrics(), CopiesAtTheEnd(tmp_path / "killed"))
+    whole = msft_run(plugins, callback=figures, **PYNATIVE).folder
+    assert not (tmp_path / "killed" / "curves.png").exists()
+    msft_run.resume(tmp_path / "killed", (Metrics(),))
+    for name in ("train_batch.png", "curves.png", "predictions.png", "confusion_matrix.png"):
+        assert (tmp_path / "killed" / name).read_bytes() == (whole / name).read_bytes()
+    assert differences(whole, tmp_path / "killed") == []
+
+
 # Plugins that remember
 
 
@@ -422,14 +534,89 @@ class Counts:
         self._epochs, self._losses = state["epochs"], state["losses"]
 
 
-PYNATIVE: dict[str, Any] = {
-    "training": {"epochs": 2, "batch_size": 8},
-    "runtime": {"mode": "pynative"},
-}
-
-
 def test_a_plugin_gets_back_what_it_kept() -> None:
     assert_resumes(lambda: [Counts(keeps=True)], **PYNATIVE)
+
+
+def test_a_plugin_that_has_not_got_its_state_back_does_not_lose_it(tmp_path: Path) -> None:
+    def run(reporter: RecordingReporter | None = None) -> MsftRun:
+        return MsftRun(tmp_path, HookRecorder(), reporter or RecordingReporter())
+
+    folder = interrupted(
+        tmp_path, tmp_path / "run", Interrupts(2, 1), (Counts(keeps=True),), **PYNATIVE
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run().resume(folder, (Counts(keeps=True), Stops("on_run_start")))
+    history = run().resume(folder, (Counts(keeps=True),)).history
+    assert [record.extra["counted"] for record in history] == [1, 2]
+
+
+class CountsFromTheStart:
+    """Has nothing to save before its ``on_run_start``."""
+
+    @hookimpl
+    def on_run_start(self) -> None:
+        self._epochs = 0
+
+    @hookimpl
+    def save_state(self, run: Run) -> dict[str, Any]:
+        return {"epochs": self._epochs}
+
+    @hookimpl
+    def load_state(self, state: dict[str, Any]) -> None:
+        self._epochs = state["epochs"]
+
+
+def test_a_run_interrupted_before_a_plugins_on_run_start_goes_on(
+    tmp_path: Path, msft_run: MsftRun
+) -> None:
+    # Plugin objects are called from the last one on.
+    plugins = (CountsFromTheStart(), Stops("on_run_start"))
+    run = interrupted(tmp_path, tmp_path / "run", RecordingReporter(), plugins, **PYNATIVE)
+    assert StateFolder(run).exists()
+    assert msft_run.resume(run, plugins[:1]).status == "completed"
+
+
+class HasNoRoom:
+    """Its state cannot be saved within an epoch."""
+
+    def __init__(self) -> None:
+        self.within = False
+
+    @hookimpl
+    def save_state(self) -> None:
+        if self.within:
+            raise OSError(28, "No space left on device")
+
+
+def test_a_ctrl_c_whose_state_cannot_be_saved_says_so(
+    tmp_path: Path, msft_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def within(signal_number: int) -> None:
+        plugin.within = True
+        raise_signal(signal_number)
+
+    plugin, reporter, raise_signal = HasNoRoom(), Interrupts(2, 1), signal.raise_signal
+    monkeypatch.setattr(signal, "raise_signal", within)
+    interrupted(tmp_path, tmp_path / "run", reporter, (plugin,), **PYNATIVE)
+    assert any("No space left" in line for line in reporter.warnings)
+
+
+def test_plugins_of_the_run_stay_and_missing_ones_are_named(
+    tmp_path: Path, msft_run: MsftRun, msft_reporter: RecordingReporter
+) -> None:
+    of_run, more = tmp_path / "of_run.py", tmp_path / "more.py"
+    for path in (of_run, more):
+        path.write_text(
+            "from msft_core import hookimpl\n\n\n@hookimpl\ndef on_epoch_end(epoch, run):\n"
+            f"    run.record({path.stem!r}, epoch)\n"
+        )
+    run = interrupted(
+        tmp_path, tmp_path / "run", Interrupts(2, 1), (str(of_run), Metrics()), **PYNATIVE
+    )
+    history = resume(run, {"plugins": [str(more)]}, plugins=[tiny], reporter=msft_reporter).history
+    assert dict(history[1].extra) == {"of_run": 2, "more": 2}
+    assert any("'Metrics' took part in the run so far" in w for w in msft_reporter.warnings)
 
 
 def test_the_kit_finds_a_plugin_that_forgets() -> None:

@@ -256,15 +256,43 @@ def test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_the_best(tmp_path: P
             head = run.backbone.head.weight
             head.set_data(ms.Tensor(np.full_like(head.asnumpy(), math.inf)))
 
-    message = "loss is nan at step 1 of epoch 2"
-    with pytest.raises(msft_core.TrainingError, match=message) as caught:
+    with pytest.raises(msft_core.TrainingError) as caught:
         run(tmp_path / "run", Poison)
 
+    message, advice = str(caught.value).splitlines()
+    assert message == (
+        "the loss is nan at step 1 of epoch 2 (step 4 of the run, learning rate 0.025)."
+    )
+    best = json.loads((tmp_path / "run" / "environment.json").read_text())["best"]
+    assert advice == (
+        f"best.ckpt keeps epoch 1 (accuracy {best['value']:.4f}). "
+        "Try a smaller learning rate, such as --lr 0.005."
+    )
+    assert f"error: {message}" in (tmp_path / "run" / "log.txt").read_text()
     report = caught.value.report
     assert report is not None
     assert report.status == "failed"
     assert report.best is not None
     assert np.isfinite(parameters(report.best.path)["head.weight"]).all()
+
+
+def test_a_loss_that_is_nan_before_anything_trained_is_not_blamed_on_the_learning_rate(
+    tmp_path: Path,
+) -> None:
+    class Poisoned:
+        @hookimpl
+        def on_run_start(self, run: msft_core.Run) -> None:
+            import mindspore as ms
+
+            head = run.backbone.head.weight
+            head.set_data(ms.Tensor(np.full_like(head.asnumpy(), math.nan)))
+
+    with pytest.raises(msft_core.TrainingError) as caught:
+        run(tmp_path / "run", Poisoned)
+    assert "at step 1 of epoch 1 (step 1 of the run" in str(caught.value)
+    assert "No epoch was kept as the best one yet." in str(caught.value)
+    assert "--weights" in str(caught.value)
+    assert "--lr" not in str(caught.value)
 
 
 def test_a_run_that_is_refused_leaves_nothing(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import tomlkit
 from conftest import Msft
+from fork_kit import Forks
 from strangers import python_path
 
 from msft_core import API_VERSION, UsageError
@@ -109,8 +110,10 @@ def test_what_was_written_is_told_as_json(msft: Msft, tmp_path: Path) -> None:
     assert written["next"][-1] == "msft plugins show birds"
 
 
-def test_a_package_is_written_into_the_working_directory(tmp_path: Path) -> None:
-    result = run("-m", "msft_core", "plugins", "new", "birds", "--kind", "metric", cwd=tmp_path)
+def test_a_package_is_written_into_the_working_directory(tmp_path: Path, forks: Forks) -> None:
+    result = forks.python(
+        "-m", "msft_core", "plugins", "new", "birds", "--kind", "metric", cwd=tmp_path
+    )
     assert result.returncode == 0, result.stderr
     assert "    cd msft-birds\n" in result.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["msft-birds"]
@@ -128,11 +131,13 @@ def test_the_package_asks_for_this_msft_and_its_contract(tmp_path: Path, kind: s
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_listed_once_it_is_installed_and_imports_nothing_heavy(
-    tmp_path: Path, kind: str
+    tmp_path: Path, forks: Forks, kind: str
 ) -> None:
     package = write(kind, tmp_path)
     env = installed(package, tmp_path / "site")
-    shown = run("-m", "msft_core", "plugins", "show", NAME, "--json", cwd=tmp_path, env=env)
+    shown = forks.python(
+        "-m", "msft_core", "plugins", "show", NAME, "--json", cwd=tmp_path, env=env
+    )
     assert shown.returncode == 0, shown.stderr
     info = json.loads(shown.stdout)
     assert (info["status"], info["warnings"]) == ("ok", [])
@@ -150,10 +155,10 @@ def test_it_is_listed_once_it_is_installed_and_imports_nothing_heavy(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_its_own_tests_pass(tmp_path: Path, kind: str) -> None:
+def test_its_own_tests_pass(tmp_path: Path, forks: Forks, kind: str) -> None:
     package = write(kind, tmp_path)
     env = installed(package, tmp_path / "site")
-    result = run("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=package, env=env)
+    result = forks.python("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=package, env=env)
     assert result.returncode == 0, result.stdout + result.stderr
     assert " passed" in result.stdout
     assert "skipped" not in result.stdout
@@ -163,7 +168,7 @@ def test_its_own_tests_pass(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_its_readme_says_works(tmp_path: Path, kind: str) -> None:
+def test_what_its_readme_says_works(tmp_path: Path, forks: Forks, kind: str) -> None:
     package = write(kind, tmp_path)
     env = installed(package, tmp_path / "site")
     text = (package / "README.md").read_text()
@@ -193,7 +198,7 @@ def test_what_its_readme_says_works(tmp_path: Path, kind: str) -> None:
             command += f" {quick}"
             # All of a network takes ten seconds to compile, its head one.
             command += "" if "--strategy" in command else " --strategy freeze"
-        result = run("-m", "msft_core", *shlex.split(command)[1:], cwd=tmp_path, env=env)
+        result = forks.python("-m", "msft_core", *shlex.split(command)[1:], cwd=tmp_path, env=env)
         assert result.returncode == 0, result.stderr
 
 

@@ -342,7 +342,7 @@ def test_a_file_that_changed_a_moment_ago_is_not_remembered(tmp_path: Path) -> N
     path.write_bytes(tiny.picture(0, 1))
     memory = CheckMemory(tmp_path / "memory")
     memory.note_file(str(path), path.stat(), "00" * 16)
-    memory.save(["00" * 16])
+    memory.save({"00" * 16: bytes(32)})
     assert CheckMemory(tmp_path / "memory").digest_of(str(path)) is None
 
 

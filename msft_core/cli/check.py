@@ -22,11 +22,11 @@ def command(
 ) -> None:
     """Find broken images, duplicates and mismatched classes in a folder of images.
 
-    Exit status: 0 nothing found, 1 images that do not decode or that are in both splits, 2 a folder
-    that cannot be used for training.
+    Exit status: 0 nothing found, 1 images that do not decode or that are in both splits, also as
+    near-duplicates, 2 a folder that cannot be used for training.
     """
     with reported(verbose=verbose):
-        from msft_core.data.checking import check_splits
+        from msft_core.data.checking import TOO_SIMILAR, check_splits
         from msft_core.folders import read_splits
         from msft_core.system.console import console_reporter
         from msft_core.system.device import cpu_count
@@ -39,13 +39,18 @@ def command(
         _warn([f"{image['id']}: {image['reason']}" for image in found.skipped], reporter)
         twins = [f"{of_val} is the same image as {of_train}" for of_train, of_val in found.twins]
         _warn(twins, reporter)
+        near = found.near_duplicates
+        _warn([f"{of_val} looks like {of_train}" for of_train, of_val in near.pairs], reporter)
+        if not near.complete:
+            reporter.info(TOO_SIMILAR)
         for name in ("train", "val"):
             labels = getattr(found.splits, name).labels
             counts = (f"{c} {labels.count(i)}" for i, c in enumerate(found.splits.classes))
             reporter.info(f"{name}: {len(labels)} images ({', '.join(counts)})")
-        if found.skipped or found.twins:
+        if found.skipped or found.twins or near.pairs:
             reporter.info(
-                f"{len(found.skipped)} images do not decode, {len(found.twins)} are in both splits."
+                f"{len(found.skipped)} images do not decode, {len(found.twins)} are in both "
+                f"splits, {len(near.pairs)} of val look like one of train."
             )
             raise typer.Exit(1)
         reporter.info("Every image decodes, the classes agree, and no image is in both splits.")

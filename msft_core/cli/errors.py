@@ -26,7 +26,9 @@ def ignore_signals() -> None:
 
     SIGTERM too: MindSpore's handler of SIGINT sends it.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    from msft_core.system.interrupts import SIGNALS
+
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 

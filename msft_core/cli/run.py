@@ -234,6 +234,9 @@ def command(
                 how["reporter"].info(note)
             _end(run_each(configs, **how), quiet)
         else:
+            raw, note = configuration.with_strategy(file, given)
+            if note:
+                how["reporter"].info(note)
             engine.run(raw, **how)
 
 

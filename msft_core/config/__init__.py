@@ -1,7 +1,7 @@
 """Turn a TOML file, flags and ``--set key=value`` into a ``RunConfig``."""
 
 from msft_core.config.checking import component_settings, resolve, section_settings, settings_model
-from msft_core.config.each import for_each_strategy, listed_strategies
+from msft_core.config.each import for_each_strategy, listed_strategies, with_strategy
 from msft_core.config.run_config import RunConfig
 from msft_core.config.sections import SECTIONS, DataSettings, RuntimeSettings
 from msft_core.config.sources import merge, parse_assignment, plugin_lists, read_toml
@@ -21,4 +21,5 @@ __all__ = [
     "resolve",
     "section_settings",
     "settings_model",
+    "with_strategy",
 ]

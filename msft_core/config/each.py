@@ -1,4 +1,4 @@
-"""One configuration for each strategy of a list such as ``freeze,finetune``."""
+"""One configuration for each strategy that the command line names, such as ``freeze,finetune``."""
 
 from __future__ import annotations
 
@@ -25,6 +25,23 @@ def listed_strategies(raw: Mapping[str, Any]) -> list[str]:
     if twice:
         raise UsageError(f"strategy {name!r}: {twice[0]} is listed twice.")
     return names
+
+
+def with_strategy(file: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Join a configuration file with what the command line gives, which may name another strategy.
+
+    Args:
+        file: the content of the configuration file.
+        given: the flags and ``--set``.
+
+    Returns:
+        The configuration, and a line for the user if the file's settings are not used.
+    """
+    name = _name(given)
+    if not name:
+        return merge(file, given), ""
+    configs, note = for_each_strategy([name], file, given)
+    return next(iter(configs.values())), note
 
 
 def for_each_strategy(
@@ -58,10 +75,11 @@ def for_each_strategy(
     if not (of_one and others):
         return configs, ""
     users = f"apply to {owner} only" if owner in names else "are not used"
+    to_each = "" if len(names) == 1 else " --set strategy.KEY=VALUE applies to each."
     return configs, (
         f"The settings of strategy {owner} in the configuration file {users}: "
-        f"{' and '.join(others)} {'starts' if len(others) == 1 else 'start'} from the defaults. "
-        "--set strategy.KEY=VALUE applies to each."
+        f"{' and '.join(others)} {'starts' if len(others) == 1 else 'start'} from the defaults."
+        f"{to_each}"
     )
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
+from msft_core.data import looks
 from msft_core.data.checked import checked_table, read_image
 from msft_core.data.memory import CheckMemory
 from msft_core.errors import DataError, PluginError
@@ -16,6 +20,24 @@ from msft_core.images import FileTable, ImageError, decode
 from msft_core.types import DatasetSplits, ImageTable, Reporter
 
 Decoder = Callable[[bytes], object]
+
+TOO_SIMILAR = (
+    "The search for near-duplicates in train and val is not complete: too many images look much "
+    "the same."
+)
+
+
+@dataclass(frozen=True)
+class NearDuplicates:
+    """Images of both splits that look alike and have other bytes.
+
+    Args:
+        pairs: (train id, val id).
+        complete: False if too many images were too similar to compare all of them.
+    """
+
+    pairs: tuple[tuple[str, str], ...]
+    complete: bool
 
 
 @dataclass(frozen=True)
@@ -27,12 +49,23 @@ class Findings:
         skipped: a line of ``skipped.jsonl`` for each skipped image: split, id, path, reason.
         twins: pairs (train id, val id) of images with the same bytes.
         digests: for "train" and "val", the hash of each image's bytes, in the order of the split.
+        looks: likewise the look of each image, see ``looks``.
     """
 
     splits: DatasetSplits
     skipped: tuple[dict[str, Any], ...]
     twins: tuple[tuple[str, str], ...]
     digests: dict[str, tuple[str, ...]]
+    looks: dict[str, tuple[bytes, ...]]
+
+    @cached_property
+    def near_duplicates(self) -> NearDuplicates:
+        """Validation images that look like a training image, apart from ``twins``."""
+        alike = looks.find_alike(self.looks["val"], self.looks["train"])
+        twins = {of_val for _, of_val in self.twins}
+        train, val = self.splits.train.ids, self.splits.val.ids
+        pairs = ((train[of_train], val[of_val]) for of_val, of_train in alike.pairs)
+        return NearDuplicates(tuple(pair for pair in pairs if pair[1] not in twins), alike.complete)
 
 
 def check_splits(
@@ -69,7 +102,7 @@ def check_splits(
         )
         for name in ("train", "val")
     }
-    remembered.save(digest for check in checks.values() for digest in check.digests)
+    remembered.save(checks["train"].by_digest | checks["val"].by_digest)
     skipped = tuple(
         {"split": name, "id": image.id, "path": image.path, "reason": image.reason}
         for name, check in checks.items()
@@ -89,7 +122,8 @@ def check_splits(
         raise DataError(f"no validation image decodes.{first}")
     twins = duplicates_between(kept.train, checks["train"], kept.val, checks["val"])
     digests = {name: check.digests for name, check in checks.items()}
-    return Findings(kept, skipped, twins, digests)
+    of_images = {name: check.looks for name, check in checks.items()}
+    return Findings(kept, skipped, twins, digests, of_images)
 
 
 @dataclass(frozen=True)
@@ -109,11 +143,18 @@ class ImageCheck:
         kept: indices into the table of the images that decode, ascending.
         skipped: the other images.
         digests: BLAKE2b of the bytes of each kept image, hexadecimal, in the order of ``kept``.
+        looks: likewise the look of each kept image.
     """
 
     kept: tuple[int, ...]
     skipped: tuple[SkippedImage, ...]
     digests: tuple[str, ...]
+    looks: tuple[bytes, ...]
+
+    @property
+    def by_digest(self) -> dict[str, bytes]:
+        """The look of each kept image by its digest."""
+        return dict(zip(self.digests, self.looks, strict=True))
 
 
 def check_images(
@@ -147,29 +188,32 @@ def check_images(
     # A table of another class, a subclass too, may read something else than these files.
     files = table.paths if type(table) is FileTable else None
 
-    def examine(index: int) -> tuple[str, str]:
-        """The digest, or the reason why the image is skipped. The other one is empty."""
+    def examine(index: int) -> tuple[str, bytes, str]:
+        """The digest and the look, or the reason why the image is skipped."""
         if files is not None:
             noted = memory.digest_of(files[index])
             if noted in memory.decoded:
-                return str(noted), ""
+                return str(noted), memory.decoded[str(noted)], ""
         try:
             status = Path(files[index]).stat() if files is not None else None
             data = read_image(table, index, plugin)
             digest = content_digest(data)
-            if digest not in memory.decoded:
-                decode(data)
+            look = memory.decoded.get(digest)
+            if look is None:
+                picture = decode(data)
+                look = looks.look_of(picture) if isinstance(picture, Image.Image) else looks.NONE
         except (ImageError, PluginError) as error:
-            return "", str(error)
+            return "", b"", str(error)
         except OSError as error:
-            return "", f"cannot be read: {error.strerror or error}"
+            return "", b"", f"cannot be read: {error.strerror or error}"
         if files is not None and status is not None:
             memory.note_file(files[index], status, digest)
-        return digest, ""
+        return digest, look, ""
 
     kept: list[int] = []
     skipped: list[SkippedImage] = []
     digests: list[str] = []
+    found_looks: list[bytes] = []
     total = len(table.ids)
     with (
         reporter.progress("checking images", total, "images") as advance,
@@ -178,15 +222,16 @@ def check_images(
         # In blocks of a thousand, so that a million images do not become a million waiting tasks.
         for start in range(0, total, 1000):
             block = range(start, min(start + 1000, total))
-            for index, (digest, reason) in zip(block, pool.map(examine, block), strict=True):
+            for index, (digest, look, reason) in zip(block, pool.map(examine, block), strict=True):
                 if digest:
                     kept.append(index)
                     digests.append(digest)
+                    found_looks.append(look)
                 else:
                     path = None if paths is None else paths[index]
                     skipped.append(SkippedImage(table.ids[index], path, reason))
                 advance(1)
-    return ImageCheck(tuple(kept), tuple(skipped), tuple(digests))
+    return ImageCheck(tuple(kept), tuple(skipped), tuple(digests), tuple(found_looks))
 
 
 def duplicates_between(

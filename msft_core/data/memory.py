@@ -1,20 +1,22 @@
-"""What is remembered of images between runs: which content decodes, and which file has which."""
+"""What is remembered of images between runs: what decodes, how it looks, which file holds it."""
 
 from __future__ import annotations
 
 import os
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
+from msft_core.data.looks import BYTES
 from msft_core.files import content_digest, hash_of, remove_leftovers, write_atomically
 from msft_core.images import decoders
 
 DIGEST_BYTES = 16
 
+_IMAGE_ENTRY = struct.Struct(f"{DIGEST_BYTES}s{BYTES}s")  # digest, look
 _FILE_ENTRY = struct.Struct("16s16s16s")  # path, fingerprint, digest
 _MOST_FILES = 2_000_000
 _RACY_SECONDS = 2.0
@@ -23,7 +25,7 @@ have the same time: it is not remembered. Git calls this racy."""
 
 
 class CheckMemory:
-    """Digests of images that decoded, and of files by path, size and times.
+    """Digests and looks of images that decoded, and digests of files by path, size and times.
 
     A file that has the path, size, inode and times (of change, too, which no program can set) of
     an earlier run is not read again to know its digest. What is damaged on disk is forgotten.
@@ -34,8 +36,8 @@ class CheckMemory:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        self.decoded = frozenset(_read_digests(self._decoded_path))
-        """Digests of images that decoded with this release of msft and Pillow."""
+        self.decoded = _read_images(self._decoded_path)
+        """The look, by digest, of images that decoded with this release of msft and Pillow."""
         self._files = _read_files(self._files_path)
         self._new_files: dict[bytes, tuple[bytes, str]] = {}
 
@@ -61,18 +63,20 @@ class CheckMemory:
         if max(before.st_mtime, before.st_ctime) < time.time() - _RACY_SECONDS:
             self._new_files[hash_of(Path(path).absolute())] = (_fingerprint(before), digest)
 
-    def save(self, decoded: Iterable[str]) -> None:
+    def save(self, decoded: Mapping[str, bytes]) -> None:
         """Write what is new. A folder that cannot be written costs time, nothing else.
 
         Args:
-            decoded: digests of images that decoded.
+            decoded: the looks of images that decoded, by digest.
         """
         with suppress(OSError):
-            found = set(decoded)
-            if self._decoded_path and not found <= self.decoded:
+            if self._decoded_path and not decoded.keys() <= self.decoded.keys():
                 # What another run has added meanwhile stays.
-                together = sorted(found.union(_read_digests(self._decoded_path)))
-                _write(self._decoded_path, b"".join(map(bytes.fromhex, together)))
+                together = sorted({**_read_images(self._decoded_path), **decoded}.items())
+                _write(
+                    self._decoded_path,
+                    b"".join(_IMAGE_ENTRY.pack(bytes.fromhex(d), look) for d, look in together),
+                )
             if self._files_path and self._new_files:
                 files = _read_files(self._files_path)
                 for key, (fingerprint, digest) in self._new_files.items():
@@ -85,8 +89,9 @@ class CheckMemory:
 
     @property
     def _decoded_path(self) -> Path | None:
-        # Another release, or another set of decoders, may decode more, or less.
-        name = f"msft-{version('msft')}-pillow-{version('pillow')}-{decoders()}.digests"
+        # Another release, or another set of decoders, may decode more, or less, or see other looks.
+        releases = (f"{name}-{version(name)}" for name in ("msft", "pillow", "imagehash"))
+        name = f"{'-'.join(releases)}-{decoders()}.looks"
         return self._folder / name if self._folder else None
 
     @property
@@ -110,15 +115,18 @@ def _read(path: Path | None) -> bytes:
     return b""
 
 
-def _read_digests(path: Path | None) -> set[str]:
+def _entries(path: Path | None, entry: struct.Struct) -> Iterator[tuple[bytes, ...]]:
+    """The entries of a file; none if it cannot be read."""
     data = _read(path)
-    return {data[i : i + DIGEST_BYTES].hex() for i in range(0, len(data), DIGEST_BYTES)}
+    return entry.iter_unpack(data[: len(data) // entry.size * entry.size])
+
+
+def _read_images(path: Path | None) -> dict[str, bytes]:
+    return {digest.hex(): look for digest, look in _entries(path, _IMAGE_ENTRY)}
 
 
 def _read_files(path: Path | None) -> dict[bytes, tuple[bytes, bytes]]:
-    data = _read(path)
-    whole = len(data) // _FILE_ENTRY.size * _FILE_ENTRY.size
-    return {key: (f, digest) for key, f, digest in _FILE_ENTRY.iter_unpack(data[:whole])}
+    return {key: (f, digest) for key, f, digest in _entries(path, _FILE_ENTRY)}
 
 
 def _seal(content: bytes) -> bytes:

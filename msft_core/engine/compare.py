@@ -23,7 +23,7 @@ from msft_core.types import Predictions
 FACTS = ("device", "mode", "sink", "platform", "features", "versions", "dataset", "backbone")
 """Parts of ``environment.json`` that may explain a difference."""
 
-_LONG = ("classes", "counts", "twins")
+_LONG = ("classes", "counts", "twins", "near_duplicates")
 """Parts of ``dataset`` that are lists."""
 
 

@@ -62,6 +62,8 @@ def environment(
             },
             # Pairs (training id, validation id) of images with the same bytes.
             "twins": found.twins,
+            # Likewise of images that look alike.
+            "near_duplicates": found.near_duplicates.pairs,
         },
         "backbone": {
             "name": config.backbone.name,
@@ -82,14 +84,23 @@ def _counts(table: ImageTable, classes: int) -> list[int]:
 
 
 def ending(
-    run: LiveRun, report: RunReport, warnings: Sequence[str], seconds: float
+    run: LiveRun, report: RunReport, warnings: Sequence[str], seconds: float, complete: bool
 ) -> dict[str, Any]:
-    """What ``environment.json`` has in addition when a run has ended."""
+    """What ``environment.json`` has in addition when a run has ended.
+
+    Args:
+        run: that ended.
+        report: how it ended.
+        warnings: of the whole run.
+        seconds: that it took.
+        complete: whether nothing is left to do: every ``on_run_end`` is done.
+    """
     best = report.best
     ended = datetime.now().astimezone()
     return {
         "status": report.status,
         "reason": report.reason,
+        "complete": complete,
         "ended": ended.isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "best": _best(best, report.folder) if best else None,

@@ -5,17 +5,19 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from msft_core.errors import MsftError, first_line, in_a_line
 from msft_core.system.display import Outcome, TrainingView
 from msft_core.system.interrupts import Interrupts
 from msft_core.system.log_file import LogFile
-from msft_core.types import EpochRecord, RunReport
+from msft_core.types import EpochRecord, Reporter, RunReport
 
 if TYPE_CHECKING:
     from msft_core.engine.asking import Strategy
     from msft_core.runs.live import LiveRun
+    from msft_core.runs.saving import Phase
 
 
 def train_to_the_end(
@@ -70,11 +72,12 @@ def train_to_the_end(
     # 10: last.ckpt, the best checkpoint again, and the end. Whatever fails, the rest is done, and
     # signals are only noted, except while predictions are made and in plugins.
     def first_error(do: Callable[[], object]) -> BaseException | None:
-        return _caught(do, error, interrupts)
+        return _caught(do, error, interrupts, run.reporter)
 
     error = first_error(view.finishing)
     if isinstance(error, KeyboardInterrupt) and run.is_ahead_of_state:
-        error = first_error(lambda: run.save_state("within"))
+        phase: Phase = "trained" if run.awaits_callbacks else "within"
+        error = first_error(lambda: run.save_state(phase))
     if error is None or isinstance(error, KeyboardInterrupt):
         error = first_error(run.save_last)
     if run.best:
@@ -87,21 +90,31 @@ def train_to_the_end(
 
         error = first_error(write_predictions)
 
-    def write_environment() -> None:
+    def write_environment(complete: bool = False) -> None:
         from msft_core.engine.environment import ending
 
         seconds = time.perf_counter() - began
-        run.write_environment(ending(run, _report(run, error), log.warnings, seconds))
+        content = ending(run, _report(run, error), log.warnings, seconds, complete)
+        run.write_environment(content)
 
     error = first_error(write_environment)
     report = _report(run, error)
+    told = len(log.warnings)
     for failure in run.call_guarded("on_run_end", report=report, error=error):
-        if error is None:
+        if failure is not None and error is None:
             error = failure
             report = _report(run, error)
-            _caught(write_environment, None, interrupts)
-        elif not isinstance(failure, KeyboardInterrupt):
+            told = -1
+        elif failure is not None and not isinstance(failure, KeyboardInterrupt):
             run.reporter.warning(str(failure))
+        if told != len(log.warnings):  # at once: a later plugin may show how the run ended
+            told = len(log.warnings)
+            with suppress(Exception):
+                write_environment()
+    if error is None:
+        # Not before: a run that is killed while its pictures are drawn has to draw them again.
+        error = first_error(lambda: write_environment(complete=True))
+        report = _report(run, error)
     run.feed.close()
     view.close()
     # The user gets the end of a run from whoever called it. The log has it too.
@@ -119,13 +132,21 @@ def train_to_the_end(
 
 
 def _caught(
-    do: Callable[[], object], error: BaseException | None, interrupts: Interrupts
+    do: Callable[[], object],
+    error: BaseException | None,
+    interrupts: Interrupts,
+    reporter: Reporter,
 ) -> BaseException | None:
-    """Do something; the first error of all, if there is any. A noted signal is one."""
+    """Do something; the first error of all, if there is any. A noted signal is one.
+
+    A further error is a warning.
+    """
     try:
         do()
         interrupts.check()
     except (Exception, KeyboardInterrupt) as caught:
+        if error is not None and not isinstance(caught, KeyboardInterrupt):
+            reporter.warning(first_line(caught))
         return error or caught
     return error
 
@@ -148,20 +169,21 @@ def _train(epoch: int, run: LiveRun, interrupts: Interrupts, view: TrainingView)
         interrupts.check()
         run.save_state_now_and_then()
 
-    with interrupts.held(), view.training(train.steps() - done, compiles) as step:
-        run.forget()  # from the first step on the weights are others
-        result = run.trainer.train_epoch(train, epoch, between, step)
-    ended = time.perf_counter()
-    run.begin_epoch_end(
-        EpochRecord(
-            epoch,
-            {"loss": result.loss},
-            learning_rate=result.learning_rate,
-            seconds=ended - began,
-            step_ms=1000 * (ended - started) / max(1, result.steps - done),
+    with interrupts.held():
+        with view.training(train.steps() - done, compiles) as step:
+            run.forget()  # from the first step on the weights are others
+            result = run.trainer.train_epoch(train, epoch, between, step)
+        ended = time.perf_counter()
+        run.begin_epoch_end(
+            EpochRecord(
+                epoch,
+                {"loss": result.loss},
+                learning_rate=result.learning_rate,
+                seconds=ended - began,
+                step_ms=1000 * (ended - started) / max(1, result.steps - done),
+            )
         )
-    )
-    run.save_state("trained")
+        run.save_state("trained")
     run.save_last_now_and_then()
 
 

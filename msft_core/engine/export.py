@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -98,6 +99,7 @@ def export(
         )
         component = opened.plugins.component("exporter", format)
         owner = opened.plugins.owner("exporter", format)
+        _require_packages(component)
         checked = component_settings(component, settings or {}, owner)
         target = _target(opened, Path(run).expanduser(), format, out)
         table = _images(opened, data_dir)
@@ -108,6 +110,13 @@ def export(
         )
         write(opened.plugins, component, checked, model, target, reporter, interrupts)
         return target
+
+
+def _require_packages(component: Component) -> None:
+    """Raise UsageError where a module is missing that the exporter needs."""
+    for module, command in component.needs.items():
+        if importlib.util.find_spec(module) is None:
+            raise UsageError(f"exporter {component.name} needs the package {module}: {command}.")
 
 
 def _target(run: FinishedRun, given: Path, format: str, out: str | Path | None) -> Path:

@@ -172,7 +172,7 @@ def _checked(
     found = check_images(
         table, plugin=plugin, workers=cpu_count(), reporter=run.reporter, memory=memory
     )
-    memory.save(found.digests)
+    memory.save(found.by_digest)
     kept = checked_table(table, found.kept, found.digests, plugin)
     kept = replace(kept, labels=tuple(label_of(label) for label in kept.labels))
     return Images(kept, found.digests, found.skipped, description)

@@ -32,23 +32,36 @@ class Classified:
     problems: dict[str, str]
 
 
-def find_images(names: Iterable[str]) -> list[str]:
+_READ = ".jpg .jpeg .jpe .jfif .png .apng .webp .bmp .dib .tif .tiff .avif .heic .heif"
+_REFUSED = ".gif .svg .ico .psd .jp2 .jxl .tga .ppm .pgm .dng .cr2 .cr3 .nef .arw .raf .orf"
+
+IMAGE_SUFFIXES = frozenset(["", *_READ.split(), *_REFUSED.split()])
+"""Ends of the names of images, also of kinds that msft cannot read; and names without an end."""
+
+
+def find_images(names: Iterable[str]) -> tuple[list[str], list[str]]:
     """The files that names of files, folders and patterns mean, each once, in order.
 
-    A folder means all files below it, but for hidden ones. A pattern may have ``**``. A name that
-    is nothing of these is returned as it is: reading it gives the reason.
+    A folder means all files below it, but for hidden ones and those whose names say that they are
+    no images. A pattern may have ``**``. A name that is nothing of these is returned as it is:
+    reading it gives the reason.
 
+    Returns: the files, and those in folders that are no images.
     Raises:
-        UsageError: no name is given, a folder is empty, or a pattern matches nothing.
+        UsageError: no name is given, a folder has no images, or a pattern matches nothing.
     """
     found: dict[str, None] = {}
+    others: dict[str, None] = {}
     for name in names:
         path = Path(name).expanduser()
         if path.is_dir():
-            inside = [str(one) for one in files_below(path)]
+            below = files_below(path)
+            inside = [str(one) for one in below if one.suffix.lower() in IMAGE_SUFFIXES]
             if not inside:
-                raise UsageError(f"the folder {name} has no files.")
+                what = f"images among its {len(below)} files" if below else "files"
+                raise UsageError(f"the folder {name} has no {what}.")
             found |= dict.fromkeys(inside)
+            others |= dict.fromkeys(map(str, below))
         elif glob.has_magic(name) and not path.exists():
             matching = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
             files = [one for one in matching if not Path(one).is_dir()]
@@ -59,7 +72,7 @@ def find_images(names: Iterable[str]) -> list[str]:
             found[str(path)] = None
     if not found:
         raise UsageError("no images are given: give files, folders or patterns.")
-    return list(found)
+    return list(found), [one for one in others if one not in found]
 
 
 def classify(

@@ -23,6 +23,7 @@ from msft_core.system.interrupts import Interrupts
 from msft_core.types import CHOSEN_KINDS, Array, Observer, Reporter, RunReport
 
 if TYPE_CHECKING:
+    from msft_core.plugins.registry import Plugins
     from msft_core.training.state import TrainState
 
 _MAY_CHANGE = ("plugins", "without", "cache", "callback")
@@ -76,7 +77,7 @@ def resume(
             reporter.warning(lock.warning)
         # Again, since another process may have gone on with the run meanwhile.
         before = _open(Path(folder))
-        changes = configuration.merge(changes or {})
+        changes = before.with_lists(configuration.merge(changes or {}))
         if before.is_complete(changes):
             reporter.info(before.completion())
             return before.report()
@@ -106,14 +107,18 @@ class Before:
     @property
     def epochs(self) -> int:
         """The number of epochs that the run was begun with."""
-        training = self.config.get("training", {})
-        epochs = training.get("epochs", 0) if isinstance(training, Mapping) else 0
+        epochs = _section(self.config, "training").get("epochs", 0)
         return epochs if isinstance(epochs, int) else 0
+
+    @property
+    def _device(self) -> Any:
+        return _section(self.config, "runtime").get("device")
 
     def is_complete(self, changes: Mapping[str, Any]) -> bool:
         """Whether nothing is left to do."""
-        ended = self.facts.get("status") in ("completed", "stopped")
-        wanted = changes.get("training", {}).get("epochs", self.epochs)
+        # Its status alone does not tell: it is written before the pictures are drawn.
+        ended = self.facts.get("complete") is True
+        wanted = _section(changes, "training").get("epochs", self.epochs)
         return ended and not (isinstance(wanted, int) and wanted > self.epochs)
 
     def completion(self) -> str:
@@ -152,6 +157,12 @@ class Before:
             where = f"the end, after epoch {saved.epoch} of {epochs}"
         return f"Resuming {self.folder}: {where} ({saved.step} steps are done)"
 
+    def with_lists(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """The changes, with ``plugins`` and ``without`` of the run before those that are given."""
+        lists = (configuration.plugin_lists(self.config), configuration.plugin_lists(changes))
+        joined = (list(dict.fromkeys(old + new)) for old, new in zip(*lists, strict=True))
+        return {**changes, **dict(zip(("plugins", "without"), joined, strict=True))}
+
     # What must be the same
 
     def require_same_components(self, changes: Mapping[str, Any]) -> None:
@@ -161,7 +172,7 @@ class Before:
             UsageError: there is one.
         """
         for kind in CHOSEN_KINDS:
-            old, new = (one.get(kind, {}).get("name") for one in (self.config, changes))
+            old, new = (_section(one, kind).get("name") for one in (self.config, changes))
             if new is not None and new != old:
                 raise self._differs([f"{kind}.name = {old!r}, not {new!r}"])
 
@@ -170,19 +181,30 @@ class Before:
             f"{self.folder} was begun with {'; '.join(told)}: leave that out, or begin a new run."
         )
 
-    def require_same_config(self, config: RunConfig, reporter: Reporter) -> None:
+    def require_same_config(
+        self, config: RunConfig, asked: Mapping[str, Any], reporter: Reporter
+    ) -> None:
         """Compare the configuration with that of the run.
+
+        Args:
+            config: the resolved configuration.
+            asked: the same before defaults were filled in.
+            reporter: receives warnings.
 
         Raises:
             UsageError: a setting is another one that decides the result.
         """
-        old, new = _flat(self.config), _flat(config.to_mapping())
+        # Not from config.toml, which somebody may have edited, where there is a state.
+        old = _flat(self.saved.config if self.saved else self.config)
+        new = _flat(config.to_mapping())
         differing = [
             key for key in sorted(old.keys() & new.keys()) if old[key] != new[key]
         ] + sorted(old.keys() - new.keys())
+        # A default that a newer version or another plugin has in addition is no difference.
+        differing += sorted((new.keys() & _flat(asked).keys()) - old.keys())
         wrong = [key for key in differing if not _may_change(key)]
         if wrong:
-            told = [f"{key} = {old[key]!r}, not {new.get(key)!r}" for key in wrong]
+            told = [f"{key} = {old.get(key)!r}, not {new.get(key)!r}" for key in wrong]
             raise self._differs(told)
         if "runtime.device" in differing:
             reporter.warning(
@@ -223,13 +245,13 @@ class Before:
                 "--weights, or begin a new run."
             )
 
-    def fed(self, epochs: int) -> SavedFeed | None:
-        """How frozen stages were fed."""
-        if self.saved is None:
-            return None
+    def fed(self, config: RunConfig) -> SavedFeed | None:
+        """How frozen stages were fed; None where they may be fed in another way."""
+        if self.saved is None or config.runtime.device != self._device:
+            return None  # another device has other engines, and the user was told
         feed = self.saved.feed
-        # More epochs may need so many features that an extractor would be chosen now.
-        by_mindspore = feed.engine == "MindSpore" and epochs != self.epochs
+        # Other epochs need other numbers of features, by which an extractor is chosen.
+        by_mindspore = feed.engine == "MindSpore" and config.training.epochs != self.epochs
         return replace(feed, asks=False) if by_mindspore else feed
 
     # Going on
@@ -264,6 +286,23 @@ class Before:
         started = self.facts.get("started", environment["started"])
         return {**environment, "started": started, "resumed": resumed}
 
+    def warn_of_plugins(self, plugins: Plugins, without: Sequence[str], reporter: Reporter) -> None:
+        """Warn where a plugin that took part in the run is not here, or is of another version."""
+        old = self.facts.get("plugins")
+        if not self.saved or not isinstance(old, Mapping):
+            return
+        here = {info.name: f"{info.origin}, {info.status}" for info in plugins.infos}
+        used = {name: told for name, told in old.items() if str(told).endswith(", ok")}
+        gone = [name for name in used if name not in here and name not in without]
+        if gone:
+            reporter.warning(
+                f"{', '.join(map(repr, gone))} took part in the run so far and is not here now: "
+                "the run goes on without it."
+            )
+        for name, told in used.items():
+            if name in here and here[name] != told:
+                reporter.warning(f"plugin {name!r} was {told} so far, and is {here[name]} now.")
+
     def warn_of_versions(self, now: Mapping[str, str], reporter: Reporter) -> None:
         """Warn where other versions may compute other bits."""
         old = self.facts.get("versions")
@@ -291,7 +330,8 @@ def _open(path: Path) -> Before:
     states = StateFolder(folder)
     saved = states.read() if states.exists() else None
     if saved is None:
-        left = [n for n in ("best.ckpt", "last.ckpt", "metrics.jsonl") if (folder / n).exists()]
+        # Not last.ckpt: a run that is interrupted in its very first step has one.
+        left = [n for n in ("best.ckpt", "metrics.jsonl") if (folder / n).exists()]
         if left:
             raise UsageError(
                 f"--resume {path}: it has {left[0]}, but no {FOLDER}/ to go on from: an msft "
@@ -299,6 +339,12 @@ def _open(path: Path) -> Before:
             )
     config = configuration.read_toml(folder / "config.toml")
     return Before(folder, config, read_facts(folder), states, saved)
+
+
+def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A section; empty where something else has its place, which is refused later."""
+    section = config.get(name)
+    return section if isinstance(section, Mapping) else {}
 
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from msft_core.system.interrupts import Interrupts
 from msft_core.system.log_file import LogFile
 from msft_core.types import (
     Array,
+    Backbone,
     Context,
     DatasetSplits,
     Observer,
@@ -84,6 +85,7 @@ def run_steps(
     observers: Sequence[Observer],
     interrupts: Interrupts,
     before: Before | None = None,
+    check_backbone: Callable[[Backbone], None] | None = None,
 ) -> RunReport:
     """All ten steps, with interrupts that are caught already. See ``run``.
 
@@ -95,6 +97,7 @@ def run_steps(
         observers: see ``run``.
         interrupts: catches signals.
         before: the run that goes on; None for a new one.
+        check_backbone: called with the backbone; what it raises refuses the run.
     """
     with ExitStack() as always, ExitStack() as if_refused:
         began = time.perf_counter()
@@ -120,7 +123,8 @@ def run_steps(
         saved = before.saved if before else None
         if before:
             reporter.info(before.first_line(settled.training.epochs))
-            before.require_same_config(settled, reporter)
+            before.require_same_config(settled, raw, reporter)
+            before.warn_of_plugins(loaded, without, reporter)
         _say_plugins(loaded, reporter)
         asker = Asker(loaded, settled, reporter)
 
@@ -171,6 +175,8 @@ def run_steps(
         backbone, owner = asker.ask(
             "build_backbone", "backbone", num_classes=classes, context=context
         )
+        if check_backbone:
+            check_backbone(backbone)
         state = TrainState(backbone, settled.training.seed)
         trainer = Trainer(state, owner, classes, device, reporter.info)
         interrupts.install()
@@ -192,7 +198,7 @@ def run_steps(
             graph=device.graph or device.may_compile,
             ask_extractor=asker.extractor(context, device.device),
             reporter=reporter,
-            before=before.fed(settled.training.epochs) if before else None,
+            before=before.fed(settled) if before else None,
         )
         strategy = Strategy(asker, trainer, pipelines[Use.TRAINING].steps(), settled, reporter)
         initial = parameters_digests(trainer.network)
@@ -245,6 +251,7 @@ def run_steps(
                 before.states if before else StateFolder(folder.path),
                 data=data,
                 weights=initial[-1],
+                config=settled.to_mapping(),
                 began=began,
                 warnings=lambda: log.warnings,
                 every_seconds=60 * settled.training.save_minutes,
@@ -284,7 +291,7 @@ def _checked(
     splits: DatasetSplits, plugin: str, config: RunConfig, workers: int, reporter: Reporter
 ) -> Findings:
     """Skip images that do not decode, and report them. With ``data.strict`` raise instead."""
-    from msft_core.data.checking import check_splits
+    from msft_core.data.checking import TOO_SIMILAR, check_splits
 
     found = check_splits(
         splits, plugin=plugin, workers=workers, reporter=reporter, memory=cache_dir() / "checked"
@@ -306,6 +313,16 @@ def _checked(
             f"{len(found.twins)} validation images are also training images, the first is {of_val} "
             f"(same bytes as {of_train}): the accuracy will look better than it is."
         )
+    alike = found.near_duplicates
+    if alike.pairs:
+        of_train, of_val = alike.pairs[0]
+        reporter.warning(
+            f"{len(alike.pairs)} validation images look like a training image, the first is "
+            f"{of_val} (like {of_train}). Where they are copies (resized, cropped or saved again), "
+            "the accuracy will look better than it is. environment.json lists all of them."
+        )
+    if not alike.complete:
+        reporter.info(TOO_SIMILAR)
     return found
 
 

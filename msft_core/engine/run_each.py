@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import re
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from msft_core.runs.comparison import Comparison
 from msft_core.runs.folder import default_folder, group_folder
 from msft_core.system.console import console_reporter
 from msft_core.system.interrupts import Interrupts
-from msft_core.types import Observer, Reporter, RunReport
+from msft_core.types import Backbone, Observer, Reporter, RunReport
 
 PAGE = "compare.html"
 """The page about all runs, in the folder that holds their run folders."""
@@ -86,12 +86,21 @@ def run_each(
     ):
         reports: dict[str, RunReport] = {}
         failures: dict[str, MsftError] = {}
-        with _told_of(reports):
+        begun: list[str] = []
+        with _told_of(reports, resolved, begun, reporter):
             for number, (name, config) in enumerate(resolved.items(), 1):
+                begun.append(name)
                 reporter.info(f"Run {number} of {len(resolved)}: {name}")
+                check = _strategies_fit(resolved, plugins) if number == 1 else None
                 try:
                     reports[name] = run_steps(
-                        config, plugins, folder / name, reporter, observers, interrupts
+                        config,
+                        plugins,
+                        folder / name,
+                        reporter,
+                        observers,
+                        interrupts,
+                        check_backbone=check,
                     )
                 except MsftError as error:
                     if error.report is None and number == 1:
@@ -135,12 +144,52 @@ def _resolved(
     return resolved
 
 
+def _strategies_fit(
+    configs: Mapping[str, RunConfig], plugins: Sequence[object]
+) -> Callable[[Backbone], None]:
+    """Make a function that asks all strategies which parameters of a backbone train in epoch 1.
+
+    So an unknown stage in the settings of the last strategy costs no training. Only the runs with
+    the backbone of the first one are asked.
+    """
+    of_first = next(iter(configs.values())).backbone
+
+    def check(backbone: Backbone) -> None:
+        for config in list(configs.values())[1:]:
+            if config.backbone != of_first:
+                continue
+            modules, without = configuration.plugin_lists(config.to_mapping())
+            loaded = load_plugins(modules=modules, without=without, objects=plugins)
+            strategy = config.strategy
+            with loaded.named_by_package():
+                loaded.ask(
+                    "select_trainable",
+                    "strategy",
+                    strategy.name,
+                    settings=strategy.settings,
+                    backbone=backbone,
+                    epoch=1,
+                )
+
+    return check
+
+
 @contextmanager
-def _told_of(reports: Mapping[str, RunReport]) -> Iterator[None]:
-    """Add the runs that had ended to an interrupt, so that the user is told what is kept."""
+def _told_of(
+    reports: Mapping[str, RunReport],
+    names: Iterable[str],
+    begun: Sequence[str],
+    reporter: Reporter,
+) -> Iterator[None]:
+    """Add the runs that had ended to an interrupt, so that the user is told what is kept.
+
+    Also say which runs have not begun.
+    """
     try:
         yield
     except KeyboardInterrupt as interrupt:
+        if later := [name for name in names if name not in begun]:
+            reporter.warning(f"interrupted before the runs of: {', '.join(later)}.")
         raise KeyboardInterrupt(*interrupt.args, *reports.values()) from None
 
 

@@ -95,7 +95,8 @@ def parameters_digests(chain: Chain) -> tuple[str, ...]:
     Each covers names, dtypes, shapes and values. The last is that of the whole chain; any other is
     that of the chain of these first parts alone.
     """
-    digest = hashlib.blake2b(digest_size=16)
+    # SHA-256, not BLAKE2b: newer processors have instructions for it, and networks are large.
+    digest = hashlib.sha256()
     seen: set[int] = set()
     digests = []
     for part in chain.parts:

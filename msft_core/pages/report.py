@@ -82,6 +82,7 @@ def write_report(run: Run, path: Path) -> Path:
         "subtitle": facts.of("dataset", "description", default=""),
         "started": _moment(facts.of("started", default="")),
         "outcome": _outcome(run, facts, predictions, why_none),
+        "failure": facts.of("reason", default="") if facts.of("status") == "failed" else "",
         "highlights": _highlights(run, facts),
         "warnings": [str(line) for line in facts.of("warnings", default=())],
         "curves": charts.curves(history, run.best),
@@ -142,7 +143,6 @@ def _outcome(
 ) -> dict[str, Any]:
     status, reason = facts.of("status", default=""), facts.of("reason", default="")
     ended = {
-        "failed": f"The run failed: {reason}",
         "interrupted": "The run was interrupted.",
         "stopped": f"The run stopped early: {reason}.",
     }.get(status, "")
@@ -356,6 +356,7 @@ def _data(run: Run, facts: Facts) -> dict[str, Any]:
         train = counted(data["train"], "training image")
         lines.append(f"{train} and {counted(data['val'], 'validation image')}{many}.")
     twins, skipped = data.get("twins", []), facts.skipped
+    near = data.get("near_duplicates", [])
     if not skipped:
         lines.append("No file was skipped.")
     if "twins" in data:
@@ -365,6 +366,12 @@ def _data(run: Run, facts: Facts) -> dict[str, Any]:
             "so the accuracy looks better than it is."
             if twins
             else "No image is in both splits."
+        )
+    if near:
+        lines.append(
+            f"{counted(len(near), 'validation image')} {'looks' if len(near) == 1 else 'look'} "
+            "like a training image; copies of training images make the accuracy look better than "
+            "it is."
         )
     return {
         "lines": lines,
@@ -377,6 +384,8 @@ def _data(run: Run, facts: Facts) -> dict[str, Any]:
         "more_skipped": _more(skipped, "skipped.jsonl"),
         "twins": [(str(of_val), str(of_train)) for of_train, of_val in twins[:_LISTED]],
         "more_twins": _more(twins, "environment.json"),
+        "near": [(str(of_val), str(of_train)) for of_train, of_val in near[:_LISTED]],
+        "more_near": _more(near, "environment.json"),
     }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from msft_core.config import RunConfig
 from msft_core.data import views
 from msft_core.data.pipeline import Use
-from msft_core.errors import MsftError, TrainingError, first_line
+from msft_core.errors import MsftError, first_line
 from msft_core.features.feed import Feed
 from msft_core.features.keys import parameters_digests
 from msft_core.plugins.registry import Plugins
@@ -38,6 +38,7 @@ from msft_core.system.device import versions
 from msft_core.system.interrupts import Interrupts
 from msft_core.training.gradcam import heat_maps
 from msft_core.training.losses import mean_loss, softmax
+from msft_core.training.not_finite import require_finite_outputs
 from msft_core.training.trainer import Trainer
 from msft_core.types import (
     Array,
@@ -129,7 +130,8 @@ class LiveRun:
         self._origins, self._compiles = origins, compiles
         self._saver, self.resumed = saver, resumed
         self.awaits_callbacks = False
-        """Whether the callbacks of the last epoch are still to come, in a run that goes on."""
+        """Whether the callbacks of the last epoch are still to come, or under way."""
+        self._has_plugin_states = self._doubts_best = False
 
     # What callbacks use
 
@@ -218,7 +220,7 @@ class LiveRun:
         if not Path(path).is_file():
             raise ValueError(f"set_best: there is no file {path}")
         with self._interrupts.held(then_check=False):
-            self.state.best = Best(Path(path), epoch, float(value), metric)
+            self.state.best = Best(Path(path), int(epoch), float(value), metric)
             self.of_best = Evaluated(
                 parameters_digests(self.trainer.network)[-1],
                 dict(self._predicted),
@@ -248,8 +250,10 @@ class LiveRun:
         for _ in self._plugins.call_each(hook, self.config.enabled, run=self, **arguments):
             pass
 
-    def call_guarded(self, hook: str, **arguments: Any) -> Iterator[MsftError | KeyboardInterrupt]:
-        """Call a hook of every plugin, whatever any of them raises; give what was raised.
+    def call_guarded(
+        self, hook: str, **arguments: Any
+    ) -> Iterator[MsftError | KeyboardInterrupt | None]:
+        """Call a hook of every plugin, whatever any of them raises; give what each raised, or None.
 
         The first Ctrl-C ends the function that it meets. The second one ends the calls. Between
         them signals are only noted.
@@ -266,6 +270,8 @@ class LiveRun:
                 if interrupted:
                     return
                 interrupted = True
+            else:
+                yield None
 
     @property
     def engine(self) -> str:
@@ -294,7 +300,8 @@ class LiveRun:
 
         Returns: what each plugin kept.
         """
-        self.awaits_callbacks = saved.phase == "trained"
+        self.awaits_callbacks = self._doubts_best = saved.phase == "trained"
+        self._saver.take_up(saved, self.state.best)
         self._engines = [*saved.feed.engines]
         if of_best := saved.of_best:
             self.of_best = Evaluated(
@@ -318,15 +325,19 @@ class LiveRun:
     @property
     def is_ahead_of_state(self) -> bool:
         """Whether it was interrupted within an epoch, or before it had a state."""
+        if self.resumed and not self._has_plugin_states:
+            return False  # a state of now would lack what the plugins have not got back yet
         return self.state.part.steps > 0 or not self._saver.has_saved
 
     def plugin_states(self) -> dict[str, Mapping[str, Any]]:
         """What each plugin must remember to go on: the results of its ``save_state``."""
+        if not self._has_plugin_states:
+            return {}  # interrupted in on_run_start, which comes again
         found = self._plugins.call_each("save_state", self.config.enabled, run=self)
         return {plugin: state for plugin, state in found if state is not None}
 
     def load_plugin_states(self, states: Mapping[str, Mapping[str, Any]]) -> None:
-        """Give each plugin what it remembered, with its ``load_state``."""
+        """Give each plugin what it remembered, with its ``load_state``. In a new run: nothing."""
         here = self._plugins.names_with("load_state", self.config.enabled)
         for plugin in here:
             if plugin in states:
@@ -336,6 +347,7 @@ class LiveRun:
                 f"what {', '.join(missing)} kept is left out: no plugin of that name takes it back "
                 "(load_state)."
             )
+        self._has_plugin_states = True
 
     @property
     def _evaluation_batch(self) -> int:
@@ -387,18 +399,23 @@ class LiveRun:
         self.forget()
         self._extra = {}
         self.state.history.append(record)
+        self.awaits_callbacks = True
         if self.state.trainable is not None:
             for name in self.state.trainable.names:
                 self.state.joined.setdefault(name, record.epoch)
 
     def finish_epoch_end(self) -> EpochRecord:
         """Add the callbacks' metrics and recorded values to the epoch's record, and write it."""
+        if self._doubts_best:
+            self._saver.require_same_best(self.state.best)
+            self._doubts_best = False
         history = self.state.history
         last = history[-1] = replace(
             history[-1], val=dict(self._evaluated.get("val", {})), extra=dict(self._extra)
         )
         with self._interrupts.held():
             self._run_folder.write_lines("metrics.jsonl", (_line(r) for r in history))
+        self.awaits_callbacks = False
         return last
 
     def forget(self) -> None:
@@ -428,17 +445,9 @@ class LiveRun:
                     advance(len(batch.indices))
                     self._interrupts.check()
             together = np.concatenate(logits)
-            self._require_finite(together, split)
+            require_finite_outputs(together, split, self.state)
             self._predicted[split] = self._join(table, np.concatenate(indices), together)
         return self._predicted[split]
-
-    def _require_finite(self, logits: Array, split: str) -> None:
-        wrong = int((~np.isfinite(logits).all(axis=1)).sum())
-        if wrong:
-            raise TrainingError(
-                f"after epoch {self.state.epoch} the network's outputs are not finite for {wrong} "
-                f"of {len(logits)} images of {split}. Try a smaller learning rate (--lr)."
-            )
 
     def _join(self, table: Any, indices: Array, logits: Array) -> tuple[Predictions, float]:
         labels = np.asarray(table.labels, np.int64)[indices]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from msft_core.errors import UsageError
+from msft_core.errors import MsftError, UsageError, WeightsError
 from msft_core.files import hash_of, sha256_of
 from msft_core.runs.state import (
     SavedBest,
@@ -22,6 +22,8 @@ from msft_core.runs.state import (
     fields_of,
 )
 from msft_core.types import Array, Best, DatasetSplits, Predictions, Trainable
+from msft_core.weights import read_checkpoint
+from msft_core.weights.formats import ckpt
 
 if TYPE_CHECKING:
     from msft_core.runs.live import Evaluated, LiveRun
@@ -40,6 +42,7 @@ class StateSaver:
         folder: the folder ``state/``.
         data: digests of the images.
         weights: digest of the network before its first step.
+        config: the configuration, as ``RunConfig.to_mapping`` gives it.
         began: ``time.perf_counter()`` at the start of the run; earlier by what the run had taken
             before it was resumed.
         warnings: those of the run so far.
@@ -52,11 +55,13 @@ class StateSaver:
         *,
         data: Mapping[str, str],
         weights: str,
+        config: Mapping[str, Any],
         began: float,
         warnings: Callable[[], Sequence[str]],
         every_seconds: float,
     ) -> None:
         self._folder, self._data, self._weights = folder, data, weights
+        self._config = config
         self._began, self._warnings, self._every = began, warnings, every_seconds
         self._saved_at = time.monotonic()
         self._best: tuple[Best, str] | None = None
@@ -77,8 +82,8 @@ class StateSaver:
             MsftError: it cannot be written, or a plugin's ``save_state`` failed.
         """
         state = run.state
-        if not state.whole:
-            return  # a second Ctrl-C broke into a step: the state before it stays
+        if not state.whole or len(state.history) != state.epoch:
+            return  # a second Ctrl-C broke into a step or an epoch's end: the state before it stays
         plugins, arrays = split_plugins(run.plugin_states())
         groups = {
             _NETWORK: network_arrays(state),
@@ -96,6 +101,7 @@ class StateSaver:
             trains=trains(state.trainable),
             data=self._data,
             weights=self._weights,
+            config=self._config,
             feed=SavedFeed(run.feed.views, run.feed.engine, run.feed.asks, run.engines),
             seconds=time.perf_counter() - self._began,
             warnings=tuple(self._warnings()),
@@ -106,19 +112,54 @@ class StateSaver:
         self._folder.write(fields_of(saved), groups)
         self._saved_at = time.monotonic()
 
+    def take_up(self, saved: SavedState, best: Best | None) -> None:
+        """Go on from a saved state, with the best checkpoint that was restored from it."""
+        if best is not None and saved.best is not None:
+            self._best = (best, saved.best.identity)
+
+    def require_same_best(self, best: Best | None) -> None:
+        """Compare the best checkpoint with its file, which an epoch's callbacks may have replaced.
+
+        Raises:
+            MsftError: the file is another one.
+        """
+        if best is None or self._best is None or best is not self._best[0]:
+            return
+        if not _is_file_of(best.path, self._best[1]):
+            raise MsftError(
+                f"{best.path} is not the best checkpoint of epoch {best.epoch}: the interrupted "
+                "callbacks had put another one there, which those of now do not choose. Resume "
+                "with the callbacks that the run had."
+            )
+
     def _saved_best(self, best: Best | None, folder: Path) -> SavedBest | None:
         if best is None:
             return None
         if self._best is None or self._best[0] is not best:
-            self._best = (best, sha256_of(best.path))
+            self._best = (best, identity_of(best.path))
         return saved_best(best, folder, self._best[1])
 
 
-def saved_best(best: Best, folder: Path, sha256: str) -> SavedBest:
+def saved_best(best: Best, folder: Path, identity: str) -> SavedBest:
     """The best checkpoint as a state has it: a run folder may be moved."""
     inside = best.path.is_relative_to(folder)
     path = best.path.relative_to(folder) if inside else best.path.absolute()
-    return SavedBest(str(path), best.epoch, best.value, best.metric, sha256)
+    return SavedBest(str(path), best.epoch, best.value, best.metric, identity)
+
+
+def identity_of(path: Path) -> str:
+    """What tells a checkpoint from another one, without reading all of it."""
+    checksum = ckpt.checksum_of(path)
+    # A plugin may have written it in a way of its own.
+    return f"{path.stat().st_size}, {checksum or sha256_of(path)}"
+
+
+def _is_file_of(path: Path, identity: str) -> bool:
+    """Whether a checkpoint is whole, and the one of this identity."""
+    try:
+        return identity_of(path) == identity and bool(read_checkpoint(path))
+    except (OSError, WeightsError):
+        return False
 
 
 # What a state holds
@@ -162,7 +203,8 @@ def _slots(state: TrainState) -> dict[str, Any]:
     for number, optimizer in enumerate(state.optimizers):
         of_network = {id(parameter) for parameter in optimizer.parameters}
         for name, parameter in optimizer.parameters_dict().items():
-            if id(parameter) not in of_network and not name.startswith("learning_rate"):
+            own_name = name.removeprefix(f"optimizer{number}.")
+            if id(parameter) not in of_network and not own_name.startswith("learning_rate"):
                 slots[f"{_SLOT}{number}/{name}"] = parameter
     return slots
 
@@ -244,17 +286,13 @@ def restored_best(saved: SavedState, folder: Path) -> Best | None:
     if best is None:
         return None
     path = folder / best.path
-    if saved.phase == "end":
-        # Before, the callbacks of the epoch may have put another file there. They come again.
-        try:
-            same = sha256_of(path) == best.sha256
-        except OSError:
-            same = False
-        if not same:
-            raise UsageError(
-                f"{path} is not the best checkpoint that the run wrote after epoch {best.epoch}, "
-                "or is gone: put it back, or begin a new run."
-            )
+    # Where the callbacks of an epoch were interrupted, they may have put another file there. They
+    # come again, and `StateSaver.require_same_best` after them.
+    if saved.phase != "trained" and not _is_file_of(path, best.identity):
+        raise UsageError(
+            f"{path} is not the best checkpoint that the run wrote after epoch {best.epoch}, "
+            "or is damaged or gone: put it back, or begin a new run."
+        )
     return Best(path, best.epoch, best.value, best.metric)
 
 

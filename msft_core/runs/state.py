@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import Field, TypeAdapter
 
 from msft_core.errors import MsftError, UsageError, first_line
-from msft_core.files import remove_leftovers, write_atomically, write_text
+from msft_core.files import flush, write_atomically, write_text
 from msft_core.training.progress import PartOfEpoch
 from msft_core.types import Array, EpochRecord
 from msft_core.weights.formats import safetensors
@@ -46,14 +46,14 @@ class SavedBest:
         epoch: after which it was written.
         value: of the metric.
         metric: that chose it.
-        sha256: of the file.
+        identity: tells the file from another: its size and checksum.
     """
 
     path: str
     epoch: Annotated[int, Field(ge=1)]
     value: float
     metric: str
-    sha256: str
+    identity: str
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,7 @@ class SavedState:
         trains: digest of what the strategy chose last.
         data: digest of the images of each split, and of the class names.
         weights: digest of all parameters before the first step.
+        config: the configuration, as ``RunConfig.to_mapping`` gives it.
         feed: how frozen stages are fed.
         seconds: duration of the run so far.
         warnings: of the run so far.
@@ -117,7 +118,7 @@ class SavedState:
 
     phase: Literal["within", "trained", "end"]
     epoch: Count
-    step: Count
+    step: Annotated[int, Field(ge=0, lt=2**31)]
     part: PartOfEpoch
     history: tuple[EpochRecord, ...]
     stop_reason: str
@@ -125,6 +126,7 @@ class SavedState:
     trains: str
     data: Mapping[str, str]
     weights: str
+    config: Mapping[str, Any]
     feed: SavedFeed
     seconds: Annotated[float, Field(ge=0)]
     warnings: tuple[str, ...]
@@ -149,7 +151,6 @@ class StateFolder:
 
     def __init__(self, run_folder: Path) -> None:
         self.path = run_folder / FOLDER
-        self._cleaned = False
         self._there: set[str] = set()
 
     def exists(self) -> bool:
@@ -167,10 +168,9 @@ class StateFolder:
             MsftError: it cannot be written. The state before it stays.
         """
         try:
-            self.path.mkdir(exist_ok=True)
-            if not self._cleaned:
-                remove_leftovers(self.path, seconds=0)  # whoever writes has locked the run
-                self._cleaned = True
+            if not self.path.exists():
+                self.path.mkdir()
+                flush(self.path.parent)
             digests = {name: digest_of(arrays) for name, arrays in groups.items() if arrays}
             for name, digest in digests.items():
                 self._write_arrays(_file(name, digest), groups[name])
@@ -185,11 +185,12 @@ class StateFolder:
     def _write_arrays(self, name: str, arrays: Mapping[str, Array]) -> None:
         if name in self._there:
             return
-        from safetensors.numpy import save_file  # MindSpore depends on it
+        from safetensors.numpy import save  # MindSpore depends on it
 
         # Not ascontiguousarray, which gives a number the shape (1,).
         stored = {key: np.asarray(_storable(value), order="C") for key, value in arrays.items()}
-        write_atomically(self.path / name, lambda beside: save_file(stored, beside))
+        # Not its save_file, which turns a full disk into an error of its own.
+        write_atomically(self.path / name, lambda beside: beside.write_bytes(save(stored)))
         self._there.add(name)
 
     def _write_index(self, state: Mapping[str, Any]) -> None:
@@ -221,6 +222,8 @@ class StateFolder:
                     f"up to {FORMAT}): pip install --upgrade msft"
                 )
             saved: SavedState = TypeAdapter(SavedState).validate_python(state)
+            if len(saved.history) != saved.epoch or (saved.part.steps and saved.phase != "within"):
+                raise ValueError("its epochs do not fit together")
         except UsageError:
             raise
         except OSError as error:
@@ -243,8 +246,10 @@ class StateFolder:
         file = _file(name, digest)
         path = self.path / file
         try:
+            if Path(file).name != file:
+                raise ValueError("it is a path")
             arrays, _ = safetensors.read(path)
-            if Path(file).name != file or digest_of(arrays) != digest:
+            if digest_of(arrays) != digest:
                 raise ValueError("its digest is not that of its content")
         except Exception as error:
             raise UsageError(
@@ -261,8 +266,8 @@ def fields_of(value: Any) -> dict[str, Any]:
 
 
 def digest_of(arrays: Mapping[str, Array]) -> str:
-    """Hash of names, types, shapes and values: 32 hex digits, BLAKE2b."""
-    digest = hashlib.blake2b(digest_size=16)
+    """Hash of names, types, shapes and values: 64 hex digits, SHA-256."""
+    digest = hashlib.sha256()
     for name in sorted(arrays):
         value = np.asarray(_storable(arrays[name]), order="C")
         digest.update(f"{name}\0{value.dtype.str}\0{value.shape}\0".encode())
@@ -280,9 +285,9 @@ def _file(group: str, digest: str) -> str:
 
 
 def _canonical(state: Mapping[str, Any]) -> str:
-    # Sorted, so that what is read has the text of what was written. ASCII: names of files that are
-    # not UTF-8 have surrogates.
-    return json.dumps(state, sort_keys=True)
+    # Not sorted: figures keep their order, in metrics.jsonl too. JSON keeps it, so what is read has
+    # the text of what was written. ASCII: names of files that are not UTF-8 have surrogates.
+    return json.dumps(state)
 
 
 def _digest(text: str) -> str:

@@ -1,7 +1,8 @@
 """Ctrl-C: end soon, but never in the middle of a step or a write.
 
 While MindSpore runs an operator, its own handler of SIGINT sends SIGTERM to the process, and that
-would kill it. So msft catches SIGTERM too, and treats both signals alike.
+would kill it. So msft catches SIGTERM too, and treats both signals alike; and SIGHUP, which comes
+when a terminal or a connection is closed. Under ``nohup`` SIGHUP stays ignored.
 
 What a run does then is in ``engine/run.py``; what is printed, in ``cli/errors.py``.
 """
@@ -14,7 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""The signals that end a run."""
 
 
 class Interrupts:
@@ -28,6 +32,7 @@ class Interrupts:
         self._holds = 0
         self._notes_only = False
         self._pending = False
+        self._ignored: list[int] = []
 
     @contextmanager
     def caught(self) -> Iterator[None]:
@@ -35,19 +40,22 @@ class Interrupts:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.getsignal(number) for number in _SIGNALS}
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+        self._ignored = [one for one in SIGNALS[2:] if before[one] == signal.SIG_IGN]
         self.install()
         try:
             yield
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                if handler is not None:  # not one that was installed by other than Python
+                    signal.signal(number, handler)
 
     def install(self) -> None:
         """Install msft's handlers. Call it again wherever MindSpore may have replaced them."""
         if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
-                signal.signal(number, self._handle)
+            for number in SIGNALS:
+                if number not in self._ignored:
+                    signal.signal(number, self._handle)
 
     @contextmanager
     def held(self, *, then_check: bool = True) -> Iterator[None]:

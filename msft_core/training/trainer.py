@@ -12,7 +12,7 @@ import mindspore as ms
 import numpy as np
 
 from msft_core.data.pipeline import Batch, Pipeline
-from msft_core.errors import PluginError, TrainingError, blaming
+from msft_core.errors import PluginError, blaming
 from msft_core.stages import Chain
 from msft_core.system.device import Runtime
 from msft_core.training.compilation import (
@@ -22,6 +22,7 @@ from msft_core.training.compilation import (
     padded,
 )
 from msft_core.training.losses import mean_loss
+from msft_core.training.not_finite import not_finite
 from msft_core.training.optimizers import make_optimizers
 from msft_core.training.progress import PartOfEpoch
 from msft_core.training.schedules import Schedule
@@ -214,7 +215,8 @@ class Trainer:
             # Not the step's own loss: on a CPU its last bit differs from call to call. The logits
             # and the gradients do not.
             loss = mean_loss(logits, batch.labels)
-            _require_finite(loss, f"at step {part.steps + 1} of epoch {epoch}")
+            if not math.isfinite(loss):
+                raise not_finite(loss, self._when(epoch), self.state)
             self.state.step += 1
             part.steps += 1
             part.loss_sum += loss * len(batch.labels)
@@ -230,16 +232,21 @@ class Trainer:
         """Feed all batches of one shape to the device at once, then the others one by one."""
         epoch_of = pipeline.sunk(epoch)
         self._loss_sum.set_data(ms.Tensor(0.0, ms.float32))
+        self.state.whole = False
         with MINDSPORE:
             self._sink(epoch_of)
+        self.state.whole = True
         count = epoch_of.steps * pipeline.recipe.batch_size
         count += sum(len(batch.labels) for batch in epoch_of.rest)
         loss = float(self._loss_sum.asnumpy()) / count
-        _require_finite(loss, f"at the end of epoch {epoch}")
         steps = epoch_of.steps + len(epoch_of.rest)
         self.state.step += steps
+        rate = self._rate_after(epoch, steps)
+        if not math.isfinite(loss):
+            when = f"at the end of epoch {epoch} (learning rate {rate:.3g})"
+            raise not_finite(loss, when, self.state)
         self.state.epoch = epoch
-        return EpochResult(loss, steps, self._rate_after(epoch, steps))
+        return EpochResult(loss, steps, rate)
 
     def _sink(self, epoch_of: Any) -> None:
         assert self._step is not None
@@ -252,6 +259,15 @@ class Trainer:
             process()
         for batch in epoch_of.rest:
             self._step(ms.Tensor(batch.inputs), ms.Tensor(batch.labels))
+
+    def _when(self, epoch: int) -> str:
+        """The step that is under way, in words."""
+        step = self.state.step
+        rate = self._rates[min(step, len(self._rates) - 1)]
+        return (
+            f"at step {self.state.part.steps + 1} of epoch {epoch} (step {step + 1} of the run, "
+            f"learning rate {rate:.3g})"
+        )
 
     def _rate_after(self, epoch: int, steps: int) -> float:
         return self._rates[min(epoch * steps, len(self._rates)) - 1]
@@ -285,8 +301,3 @@ class Trainer:
                 f"= {self._num_classes} they must be {(count, self._num_classes)}",
             )
         return logits
-
-
-def _require_finite(loss: float, when: str) -> None:
-    if not math.isfinite(loss):
-        raise TrainingError(f"the loss is {loss} {when}. Try a smaller learning rate (--lr).")

@@ -12,11 +12,16 @@ _SUMMARIES = {
     "safetensors": "the values alone, under the names of the library that the weights came from",
 }
 
+_NEEDS = {"onnx": {"onnxruntime": 'pip install "msft[onnx]"'}}
+
 
 @hookimpl
 def list_components() -> list[Component]:
     """Offer the exporters."""
-    return [Component("exporter", name, summary) for name, summary in _SUMMARIES.items()]
+    return [
+        Component("exporter", name, summary, needs=_NEEDS.get(name, {}))
+        for name, summary in _SUMMARIES.items()
+    ]
 
 
 @hookimpl

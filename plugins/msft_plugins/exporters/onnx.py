@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from msft_core import ExportError, ExportModel, UsageError
+from msft_core import ExportError, ExportModel
 from msft_core.onnx import write_onnx
 
 
 def write(model: ExportModel, path: Path) -> Path:
     """Write the network, and compare what ONNX Runtime computes."""
-    runtime = _import_runtime()
+    import onnxruntime as runtime
+
     size = model.preprocessing.size
     try:
         write_onnx(model.cell, (None, 3, size, size), path, model.metadata)
@@ -23,13 +23,3 @@ def write(model: ExportModel, path: Path) -> Path:
     (given,) = session.get_inputs()
     model.require_same(lambda images: session.run(None, {given.name: images})[0])
     return path
-
-
-def _import_runtime() -> Any:
-    try:
-        import onnxruntime
-    except ModuleNotFoundError:
-        raise UsageError(
-            'exporter onnx needs the package onnxruntime: pip install "msft[onnx]".'
-        ) from None
-    return onnxruntime

@@ -18,6 +18,7 @@ from msft_plugins.strategies.settings import (
     FinetuneSettings,
     FreezeSettings,
     GradualSettings,
+    OptimizerSettings,
     PartialSettings,
 )
 
@@ -73,8 +74,18 @@ def select_trainable(
 
 @hookimpl
 def on_run_start(run: Run) -> None:
-    """Warn if a run is too short for every stage of ``gradual`` to join."""
+    """Warn of a learning rate that is far off, and if stages of ``gradual`` never join."""
     settings, epochs = run.config.strategy.settings, run.config.training.epochs
+    if isinstance(settings, OptimizerSettings):
+        low, high = settings.usual_rates
+        if not low <= settings.learning_rate <= high:
+            far = "low" if settings.learning_rate < low else "high"
+            run.reporter.warning(
+                f"the learning rate {settings.learning_rate:g} is far too {far} for "
+                f"{run.config.strategy.name} with {settings.optimizer}, where {low:g} to {high:g} "
+                f"is usual. The default of {run.config.strategy.name} is "
+                f"{type(settings)().learning_rate:g} with {type(settings)().optimizer}."
+            )
     if isinstance(settings, GradualSettings):
         late = [epoch for epoch in settings.at if epoch > epochs]
         if late:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, AllowInfNan, Field
 
 from msft_core import OptimizerSpec, ParameterGroup, Settings, Trainable
 
@@ -15,6 +15,16 @@ def _ascending(epochs: tuple[int, ...]) -> tuple[int, ...]:
     return epochs
 
 
+Finite = Annotated[float, AllowInfNan(False)]
+
+# docs/defaults.md has what the sample dataset does at these rates and beyond. Outside, no strategy
+# learns anything in a usual number of epochs, or its loss explodes.
+RATES_OF_HEAD = {"adam": (3e-5, 0.3), "momentum": (1e-4, 1.0)}
+"""Usual learning rates of a head on frozen stages, by optimizer."""
+
+RATES_OF_STAGES = {"adam": (1e-6, 0.03), "momentum": (1e-4, 0.3)}
+"""Likewise where pretrained stages train."""
+
 # In epoch 1 only the head trains.
 LaterEpochs = Annotated[tuple[Annotated[int, Field(ge=2)], ...], AfterValidator(_ascending)]
 
@@ -22,20 +32,25 @@ LaterEpochs = Annotated[tuple[Annotated[int, Field(ge=2)], ...], AfterValidator(
 class OptimizerSettings(Settings):
     """Settings that all strategies have."""
 
-    learning_rate: float = Field(3e-3, gt=0, description="peak learning rate")
+    learning_rate: Finite = Field(3e-3, gt=0, description="peak learning rate")
     optimizer: Literal["momentum", "adam"] = Field("adam", description="the optimizer")
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of the momentum optimizer")
-    weight_decay: float = Field(0.0, ge=0, description="for weights; biases and norms have none")
+    momentum: Finite = Field(0.9, ge=0, lt=1, description="momentum of the momentum optimizer")
+    weight_decay: Finite = Field(0.0, ge=0, description="for weights; biases and norms have none")
     schedule: Literal["constant", "cosine"] = Field(
         "cosine", description="how the learning rate changes during the run"
     )
-    warmup_epochs: float = Field(
+    warmup_epochs: Finite = Field(
         0.0, ge=0, description="epochs in which the learning rate rises to its peak"
     )
     batch_norm: Literal["frozen_eval", "batch"] = Field(
         "frozen_eval",
         description="batch: frozen batch norms also use batch statistics, as in the tutorials",
     )
+
+    @property
+    def usual_rates(self) -> tuple[float, float]:
+        """The lowest and the highest learning rate that make sense."""
+        return RATES_OF_HEAD[self.optimizer]
 
     def trainable(self, *groups: ParameterGroup) -> Trainable:
         """The strategy's result: these groups, trained according to the settings."""
@@ -57,16 +72,21 @@ class FreezeSettings(OptimizerSettings):
 class StagesSettings(OptimizerSettings):
     """Settings of the strategies that train stages and not only the head."""
 
-    stage_decay: float = Field(
+    stage_decay: Finite = Field(
         0.5, gt=0, le=1, description="rate of each stage, as a fraction of the next stage's rate"
     )
+
+    @property
+    def usual_rates(self) -> tuple[float, float]:
+        """See ``OptimizerSettings``."""
+        return RATES_OF_STAGES[self.optimizer]
 
 
 class FinetuneSettings(StagesSettings):
     """``strategy.*`` of the strategy ``finetune``."""
 
     optimizer: Literal["momentum", "adam"] = Field("momentum", description="the optimizer")
-    learning_rate: float = Field(3e-2, gt=0, description="peak learning rate")
+    learning_rate: Finite = Field(3e-2, gt=0, description="peak learning rate")
 
 
 class PartialSettings(StagesSettings):
@@ -82,7 +102,7 @@ class PartialSettings(StagesSettings):
 class GradualSettings(StagesSettings):
     """``strategy.*`` of the strategy ``gradual``."""
 
-    stage_decay: float = Field(
+    stage_decay: Finite = Field(
         0.385, gt=0, le=1, description="rate of each stage, as a fraction of the next stage's rate"
     )
     at: LaterEpochs = Field(

@@ -62,8 +62,8 @@ def load_into(
             are the parameters of the new head.
 
     Raises: WeightsError if names or shapes do not match exactly, apart from ``reset``, or if values
-    are not floating-point numbers, NaN or infinite. Then the network is unchanged. Values are copied
-    exactly; other float types become float32.
+    are whole numbers, NaN or infinite. Then the network is unchanged. Values are copied exactly;
+    other float types become float32.
     """
     from mindspore import Tensor
 
@@ -91,13 +91,11 @@ def load_into(
     if wrong:
         raise WeightsError(f"{source}: shapes do not fit the network: {_shorten(wrong)}.")
     values = {name: _as_float32(arrays[key]) for name, key in given.items()}
-    whole = [
-        f"{key} of {arrays[key].dtype}" for key in given.values() if arrays[key].dtype.kind != "f"
-    ]
-    if whole:
+    types = {key: arrays[key].dtype for key in given.values()}
+    if whole := [f"{key} of {dtype}" for key, dtype in types.items() if dtype.kind != "f"]:
         raise WeightsError(
-            f"{source}: weights must be floating-point numbers, but there is {_shorten(whole)}: give "
-            "a network that is not quantised."
+            f"{source}: weights must be floating-point numbers, but there is {_shorten(whole)}: "
+            "give a network that is not quantised."
         )
     broken = [given[name] for name, array in values.items() if not np.isfinite(array).all()]
     if broken:

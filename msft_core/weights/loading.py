@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msft_core.errors import WeightsError
+from msft_core.files import json_value
 
 if TYPE_CHECKING:
     from mindspore import nn
@@ -125,7 +125,7 @@ def keeps_head(checkpoint: Checkpoint, context: Context) -> bool:
         context: of the backbone that is built, with the classes of the dataset.
     """
     try:
-        classes = json.loads(checkpoint.metadata.get("classes", "[]"))
+        classes = json_value(checkpoint.metadata.get("classes", "[]"))
     except ValueError:
         return False
     if not context.classes or classes != list(context.classes):

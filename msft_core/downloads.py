@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import json
 import logging
 import os
 import re
@@ -17,7 +16,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import url2pathname
 
 from msft_core.errors import DownloadError
-from msft_core.files import remove_leftovers, sha256_of, write_atomically, write_json
+from msft_core.files import json_value, remove_leftovers, sha256_of, write_atomically, write_json
 
 if TYPE_CHECKING:
     import requests
@@ -335,7 +334,7 @@ def _read_pin(pin: Path) -> str | None:
         _Failed: the pin is there and says nothing: somebody may have emptied it.
     """
     try:
-        value = json.loads(pin.read_text("utf-8"))["sha256"]
+        value = json_value(pin.read_text("utf-8"))["sha256"]
         if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):
             return value
     except FileNotFoundError:

@@ -204,6 +204,14 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def json_value(text: str | bytes) -> Any:
+    """The value of JSON text. Raises ValueError whatever is wrong with it, deep nesting too."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None

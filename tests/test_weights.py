@@ -273,7 +273,7 @@ def test_the_content_and_not_the_suffix_says_what_a_file_is(
         (b"\n\n\n\n\n\n\n\n\n\n", "neither"),
         (b"PK\x03\x04 and then nothing", "damaged or cut short"),
         (b"\x80", "damaged or cut short"),
-        (b"\xff\x00\x00\x00\x00\x00\x00\x00{", "damaged or cut short"),
+        (b"\xff\x00\x00\x00\x00\x00\x00\x00{", "longer than the file"),
         (b"\x80\x04.", "damaged or cut short"),
     ],
 )
@@ -345,8 +345,11 @@ def test_attributes_and_methods_of_allowed_names_are_out_of_reach(
         (b"K\x01}b.", "sets the state"),
         (b"ccollections\nOrderedDict\n)\x81.", "damaged"),  # NEWOBJ
         (b"\x82\x01.", "damaged"),  # EXT1
-        (b"}(ccollections\nOrderedDict\nK\x01u.", "a key that is neither text nor an integer"),
-        (b"}" + b")" + b"\x85" * 100_000 + b"K\x01s.", "a key that is neither text nor an integer"),
+        (b"}(ccollections\nOrderedDict\nK\x01u.", "a key that is neither text nor a small integer"),
+        (
+            b"}" + b")" + b"\x85" * 100_000 + b"K\x01s.",
+            "a key that is neither text nor a small integer",
+        ),
         (b"r\xff\xff\xff\xff.", "damaged"),  # a memo of four thousand million entries
         (b"\x8d\xff\xff\xff\xff\xff\xff\xff\x7f.", "damaged"),  # a string of that many bytes
     ],

@@ -13,6 +13,7 @@ import os
 import struct
 import threading
 import zlib
+from collections.abc import Mapping
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
@@ -20,10 +21,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from msft_core.files import json_value
 from msft_core.types import Array
 
 KEY_BYTES = 16
 """Length of a feature's key."""
+
+_CRC_BYTES = 4
 
 _FORMAT = 1
 
@@ -127,13 +131,7 @@ def load_segment(path: Path) -> tuple[Segment, bytes, Form]:
     """
     with path.open("rb") as file:
         trailer, end = _read_trailer(file)
-        if trailer["format"] != _FORMAT:
-            raise ValueError("unknown format")
-        features, shape, dtype = (
-            trailer["rows"],
-            tuple(trailer["shape"]),
-            np.dtype(trailer["dtype"]),
-        )
+        features, (shape, dtype) = _form_of(trailer, end)
         feature_bytes = math.prod(shape) * dtype.itemsize
         start, keys_size = features * feature_bytes, features * KEY_BYTES
         file.seek(start)
@@ -144,6 +142,24 @@ def load_segment(path: Path) -> tuple[Segment, bytes, Form]:
         size = file.seek(0, os.SEEK_END)
     crcs: Array = np.frombuffer(index[keys_size:], "<u4")
     return Segment(path, feature_bytes, crcs, size), index[:keys_size], (shape, dtype)
+
+
+def _form_of(trailer: Mapping[str, Any], end: int) -> tuple[int, Form]:
+    """Number of features, and their shape and dtype, checked against the size of the file.
+
+    Raises:
+        ValueError, KeyError, TypeError: the file is damaged, or is nobody knows whose.
+    """
+    if trailer["format"] != _FORMAT:
+        raise ValueError("unknown format")
+    features, shape, dtype = trailer["rows"], tuple(trailer["shape"]), np.dtype(trailer["dtype"])
+    if dtype.kind not in "biufc" or dtype.str != trailer["dtype"]:
+        raise ValueError("unknown dtype")
+    if not all(type(number) is int and 0 <= number <= end for number in (features, *shape)):
+        raise ValueError("the sizes are wrong")
+    if features * (math.prod(shape) * dtype.itemsize + KEY_BYTES + _CRC_BYTES) != end:
+        raise ValueError("the sizes are wrong")
+    return features, (shape, dtype)
 
 
 def _read_trailer(file: BinaryIO) -> tuple[dict[str, Any], int]:
@@ -157,7 +173,7 @@ def _read_trailer(file: BinaryIO) -> tuple[dict[str, Any], int]:
     text = file.read(length)
     if zlib.crc32(text) != checksum:
         raise ValueError("the trailer is damaged")
-    return json.loads(text), end - length
+    return json_value(text), end - length
 
 
 def write_all(file: FileIO, data: memoryview) -> None:
@@ -170,7 +186,7 @@ def count_features(path: Path) -> int:
     """Number of features in a segment; 0 if it is damaged."""
     try:
         with path.open("rb") as file:
-            return int(_read_trailer(file)[0]["rows"])
+            return _form_of(*_read_trailer(file))[0]
     except (OSError, *DAMAGE):
         return 0
 

@@ -24,7 +24,7 @@ from msft_core.features.space import (
     remove_features,
     remove_if_empty,
 )
-from msft_core.files import size_text
+from msft_core.files import json_value, size_text
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def key_of(description: Mapping[str, Any]) -> str:
 
 def _read_description(folder: Path) -> Mapping[str, Any]:
     try:
-        value = json.loads((folder / "space.json").read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        value = json_value((folder / "space.json").read_text("utf-8"))
+    except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

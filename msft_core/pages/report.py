@@ -7,7 +7,6 @@ more, such as images that were moved, is left out, and the page says so.
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from msft_core.errors import first_line
+from msft_core.files import json_value
 from msft_core.pages import charts
 from msft_core.pages.classes import class_section, probability_section
 from msft_core.pages.drawing import most_telling
@@ -57,7 +57,7 @@ class Facts:
                 return ""
 
         try:
-            skipped = [json.loads(line) for line in text("skipped.jsonl").splitlines()]
+            skipped = [json_value(line) for line in text("skipped.jsonl").splitlines()]
         except ValueError:
             skipped = []
         return cls(read_facts(folder), skipped, text("config.toml"))

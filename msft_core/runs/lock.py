@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from msft_core.errors import UsageError
-from msft_core.files import remove_leftovers
+from msft_core.files import json_value, remove_leftovers
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -125,9 +125,9 @@ def _this_process() -> dict[str, Any]:
 def _holder(path: Path) -> str:
     """Who holds the lock, in words. The file may be empty for a moment, or hold anything."""
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = json_value(path.read_text(encoding="utf-8"))
         pid, host, since = int(told["pid"]), str(told["host"]), str(told["since"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return "another process"
     host, since = (" ".join(text.split())[:80] for text in (host, since))
     return f"process {pid} on {host} (since {since})"

@@ -5,7 +5,6 @@ Nothing that a file contains runs as code: a plugin is used if it is installed, 
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Mapping
@@ -15,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from msft_core import config as configuration
 from msft_core.config import RunConfig
-from msft_core.errors import DataError, MsftError, UsageError, WeightsError, suggest
-from msft_core.files import sha256_of
+from msft_core.errors import DataError, MsftError, UsageError, WeightsError, first_line, suggest
+from msft_core.files import json_value, sha256_of
 from msft_core.plugins.registry import Plugins
 from msft_core.runs.checkpoints import CheckpointInfo
 from msft_core.runs.folder import is_run_folder
@@ -81,7 +80,7 @@ def find(path: Path) -> Found:
 def read_facts(folder: Path) -> dict[str, Any]:
     """The content of ``environment.json``; empty where it cannot be read."""
     try:
-        value = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+        value = json_value((folder / "environment.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
@@ -161,26 +160,38 @@ def read_history(path: Path) -> tuple[EpochRecord, ...]:
     """
     of_core = ("epoch", "train", "val", "learning_rate", "seconds", "step_ms")
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [json_value(line) for line in path.read_text(encoding="utf-8").splitlines()]
         return tuple(
             EpochRecord(
-                line["epoch"],
+                _epoch(line["epoch"]),
                 _numbers(line["train"]),
                 _numbers(line.get("val", {})),
-                line.get("learning_rate", 0.0),
-                line.get("seconds", 0.0),
-                line.get("step_ms", 0.0),
+                _number(line.get("learning_rate", 0.0)),
+                _number(line.get("seconds", 0.0)),
+                _number(line.get("step_ms", 0.0)),
                 _numbers({k: v for k, v in line.items() if k not in of_core}),
             )
             for line in lines
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise MsftError(f"{path} cannot be read: {error}.") from error
+    except OSError as error:
+        raise MsftError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise MsftError(f"{path} is damaged: {first_line(error)[:200]}.") from error
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
     """``null`` stands for a number that is not finite."""
-    return {k: float("nan") if v is None else float(v) for k, v in values.items()}
+    return {key: _number(value) for key, value in values.items()}
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _epoch(value: Any) -> int:
+    if type(value) is not int or not 0 < value < 2**31:
+        raise ValueError("an epoch is no number")
+    return value
 
 
 # Building with plugins

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from typing import Any
 
 from msft_core.config.sources import read_toml
 from msft_core.errors import UsageError, first_line
+from msft_core.files import json_value
 from msft_core.runs.folder import is_run_folder
 from msft_core.runs.opening import best_file, made_the_predictions, read_facts, read_history
 from msft_core.runs.predictions_file import NAME as PREDICTIONS
@@ -123,7 +123,7 @@ def _require_run_folder(folder: Path) -> None:
 
 def _classes(path: Path) -> tuple[str, ...]:
     try:
-        classes = json.loads(path.read_text(encoding="utf-8"))
+        classes = json_value(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {first_line(error)}.") from error
     if not isinstance(classes, list):
@@ -138,7 +138,7 @@ def _best(folder: Path, facts: Mapping[str, Any]) -> Best | None:
     try:
         path = folder / best_file(folder)
         return Best(path, int(best["epoch"]), float(best["value"]), str(best["metric"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         place = folder / "environment.json"
         raise UsageError(f"{place} is damaged: {first_line(error)} in best.") from error
 

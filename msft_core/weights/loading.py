@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msft_core.errors import WeightsError
+from msft_core.files import json_value
 
 if TYPE_CHECKING:
     from mindspore import nn
@@ -62,8 +62,8 @@ def load_into(
             are the parameters of the new head.
 
     Raises: WeightsError if names or shapes do not match exactly, apart from ``reset``, or if values
-    are not floating-point numbers, NaN or infinite. Then the network is unchanged. Values are copied
-    exactly; other float types become float32.
+    are whole numbers, NaN or infinite. Then the network is unchanged. Values are copied exactly;
+    other float types become float32.
     """
     from mindspore import Tensor
 
@@ -91,13 +91,11 @@ def load_into(
     if wrong:
         raise WeightsError(f"{source}: shapes do not fit the network: {_shorten(wrong)}.")
     values = {name: _as_float32(arrays[key]) for name, key in given.items()}
-    whole = [
-        f"{key} of {arrays[key].dtype}" for key in given.values() if arrays[key].dtype.kind != "f"
-    ]
-    if whole:
+    types = {key: arrays[key].dtype for key in given.values()}
+    if whole := [f"{key} of {dtype}" for key, dtype in types.items() if dtype.kind != "f"]:
         raise WeightsError(
-            f"{source}: weights must be floating-point numbers, but there is {_shorten(whole)}: give "
-            "a network that is not quantised."
+            f"{source}: weights must be floating-point numbers, but there is {_shorten(whole)}: "
+            "give a network that is not quantised."
         )
     broken = [given[name] for name, array in values.items() if not np.isfinite(array).all()]
     if broken:
@@ -127,7 +125,7 @@ def keeps_head(checkpoint: Checkpoint, context: Context) -> bool:
         context: of the backbone that is built, with the classes of the dataset.
     """
     try:
-        classes = json.loads(checkpoint.metadata.get("classes", "[]"))
+        classes = json_value(checkpoint.metadata.get("classes", "[]"))
     except ValueError:
         return False
     if not context.classes or classes != list(context.classes):

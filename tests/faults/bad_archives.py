@@ -77,12 +77,12 @@ def paths() -> Iterator[Case]:
     yield archive("path on a server of Windows", added("//server/share/stray"), OUT)
     yield archive("backslashes upwards", added("..\\..\\stray"), OUT)
     yield archive("link out", added(up + "link", attributes=of_type(stat.S_IFLNK)), "the link")
-    yield archive("link, then a file through it",
-                  added("link", "link/stray", attributes=of_type(stat.S_IFLNK)), "the link")  # fmt: skip
+    through = added("link", "link/stray", attributes=of_type(stat.S_IFLNK))
+    yield archive("link, then a file through it", through, "the link")
     yield archive("device", added(up + "null", attributes=of_type(stat.S_IFCHR)), "the device")
     yield archive("pipe", added(up + "pipe", attributes=of_type(stat.S_IFIFO)), "the device")
-    yield archive("file with the set-user-ID bit",
-                  added(up + "tool", attributes=(stat.S_IFREG | 0o4777) << 16), "", "trains")  # fmt: skip
+    set_user_id = added(up + "tool", attributes=(stat.S_IFREG | 0o4777) << 16)
+    yield archive("file with the set-user-ID bit", set_user_id, "", "trains")
     yield archive("names that differ in case", added("data/Canidae/train/DOGS/0.jpg"), "in case")
     yield archive("the same name twice", added("data/Canidae/train/dogs/0.jpg"), "twice")
     yield archive("a file that is also a folder", added("a", "a/b"), "cannot unpack")

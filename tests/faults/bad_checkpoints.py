@@ -86,8 +86,14 @@ def weights(
 def of_each_format() -> Iterator[Case]:
     for kind, writer in WRITERS.items():
 
-        def case(name: str, change: Callable[[Arrays], object], says: str, expected: Any = "refused",
-                 kind: str = kind, writer: Any = writer) -> Case:  # fmt: skip
+        def case(
+            name: str,
+            change: Callable[[Arrays], object],
+            says: str,
+            expected: Any = "refused",
+            kind: str = kind,
+            writer: Any = writer,
+        ) -> Case:
             def write(path: Path) -> None:
                 tensors = arrays()
                 change(tensors)

@@ -237,17 +237,17 @@ def when_training(place: Place, change: Callable[[Path], object]) -> Iterator[No
     """Change the folder after the check of images, before the first batch."""
     from msft_core.engine import run as engine
 
-    original = engine._train_to_the_end
+    original = engine.train_to_the_end
 
     def train(*arguments: Any) -> Any:
         change(place.inputs / "data")
         return original(*arguments)
 
-    engine._train_to_the_end = train
+    engine.train_to_the_end = train
     try:
         yield
     finally:
-        engine._train_to_the_end = original
+        engine.train_to_the_end = original
 
 
 def changing(name: str, change: Callable[[Path], object], expected: Any, says: str = "") -> Case:

@@ -193,10 +193,10 @@ class Trial:
         top = place.inputs.parent
         before = files_below(top) | files_below(self.home)
         forget_peak()
-        self.writes.allow(place.out.parent, place.cache, self.tmp)
         faulthandler.dump_traceback_later(SECONDS, exit=True)
         began = time.process_time()
         with case.around(place):
+            self.writes.allow(place.out.parent, place.cache, self.tmp)
             outcome.status, outcome.said = command(arguments)
         outcome.seconds = round(time.process_time() - began, 2)
         faulthandler.cancel_dump_traceback_later()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -144,10 +145,10 @@ def read(path: Path) -> Content:
     for name, parts in slices.items():
         # A large tensor is saved in slices, each with the shape of the whole.
         data = b"".join(part.tensor_content for part in parts)
-        if len(parts) > 1 and any(len(part.tensor_content) < _SLICE for part in parts[:-1]):
-            raise WeightsError(f"{name} is named twice; give another file")
         kind, shape = parts[0].tensor_type, tuple(parts[0].dims)
         if kind == "str":
+            if len(parts) > 1:
+                raise WeightsError(f"{name} is named twice; give another file")
             metadata[name] = data.decode("utf-32-le").rstrip("\0")
             continue
         if kind not in _TYPES:
@@ -155,6 +156,8 @@ def read(path: Path) -> Content:
         array = np.frombuffer(data, _TYPES[kind])
         if shape == (0,):  # older versions write a scalar like this
             shape = ()
+        if len(parts) > 1 and array.size > math.prod(shape):
+            raise WeightsError(f"{name} is named twice; give another file")
         arrays[name] = shaped(widen(array) if kind == "BFloat16" else array, shape)
     if metadata.pop(_CHECKSUM, None) and not has_checksum:
         raise WeightsError("the file is damaged (its checksum is gone); download or copy it again")

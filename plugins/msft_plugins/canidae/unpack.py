@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path, PureWindowsPath
 
 from msft_core import DataError
-from msft_core.files import folder_beside, remove_leftovers, rename_folder
+from msft_core.files import folder_beside, json_value, remove_leftovers, rename_folder
 
 # The real zip file holds 300 photographs, 12 MB.
 MAX_FILES = 20_000
@@ -44,7 +44,7 @@ def unpack(archive: Path, folder: Path) -> None:
 def is_complete(folder: Path) -> bool:
     """Whether `unpack` made this folder, and number and size of its files are still the same."""
     try:
-        marker = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
+        marker = json_value((folder / _MARKER).read_text(encoding="utf-8"))
         return bool(marker == _measure(folder))
     except (OSError, ValueError):
         return False

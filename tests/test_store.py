@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-import stat
 import shutil
+import stat
 import struct
 import subprocess
 import sys

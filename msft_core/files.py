@@ -116,7 +116,11 @@ def folder_beside(path: Path) -> Iterator[Path]:
     try:
         yield beside
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        try:
+            shutil.rmtree(beside, ignore_errors=True)
+        except BaseException:  # Ctrl-C
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
 
 
 def rename_folder(beside: Path, path: Path) -> None:

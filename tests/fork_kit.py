@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from msft_core.testing import CommandLine
@@ -80,7 +80,7 @@ class Forks:
             try:
                 status = fork.wait(timeout)
             except TimeoutError:
-                os.kill(fork.pid, signal.SIGKILL)
+                fork.kill()
                 fork.wait()
                 raise subprocess.TimeoutExpired(words, timeout) from None
             out.seek(0)
@@ -131,19 +131,34 @@ class Fork:
 
     Args:
         line: to the process that was forked.
-        pid: of the program. It stays its own until ``wait``.
+        pid: of the program.
     """
 
     def __init__(self, line: socket.socket, pid: int) -> None:
-        self._line, self.pid = line, pid
+        self._line = line
+        # Not the id, which is another's once the program has ended.
+        try:
+            self._handle = os.pidfd_open(pid)
+        except ProcessLookupError:
+            self._handle = -1
+
+    def kill(self) -> None:
+        """Kill it, if it still runs."""
+        if self._handle >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
 
     def wait(self, timeout: float | None = None) -> int:
         """The exit status; negative after a signal. Raises TimeoutError."""
         self._line.settimeout(timeout)
         try:
-            return _answer(self._line)
+            status = _answer(self._line)
         finally:
             self._line.settimeout(None)
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+        return status
 
 
 def _answer(line: socket.socket) -> int:

@@ -296,10 +296,10 @@ def test_what_is_refused_leaves_everything_as_it_was(run: Path, case: str) -> No
     options = {"format": "onnx", **options}
     if "out" in options:
         options["out"] = run / options["out"]
-    before = {path: path.read_bytes() for path in run.iterdir()}
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     with pytest.raises(UsageError, match=message):
         exported(run, **options)
-    assert {path: path.read_bytes() for path in run.iterdir()} == before
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
 def test_a_folder_with_the_name_of_the_json_file_is_refused_before_any_work(run: Path) -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 import struct
 import subprocess
 import sys
@@ -382,20 +383,22 @@ def test_an_interrupted_writer_keeps_its_rows(error: type[BaseException], folder
     assert temporaries(folder) == []
 
 
-def test_a_segment_is_on_the_disk_before_it_has_its_name(
+def test_a_segment_is_on_the_disk_before_it_has_its_name_and_the_name_afterwards(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced = []
 
     def fsync(file: int) -> None:
-        synced.append((os.fstat(file).st_size, segments(folder)))
+        status = os.fstat(file)
+        size = None if stat.S_ISDIR(status.st_mode) else status.st_size
+        synced.append((size, segments(folder)))
 
     space = reopened(folder)
     with space.writer() as writer:
         writer.add(KEYS, rows(range(10)))
         monkeypatch.setattr(os, "fsync", fsync)
     (path,) = segments(folder)
-    assert synced == [(path.stat().st_size, [])]
+    assert synced == [(path.stat().st_size, []), (None, [path])]
 
 
 def test_a_disk_that_is_full_keeps_the_rows_before(folder: Path) -> None:

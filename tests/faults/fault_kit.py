@@ -227,7 +227,7 @@ class Harness:
                 wait = draw.uniform(0, self.seconds)
                 told.append(f"{wait:.2f} s")
                 time.sleep(wait)
-                os.kill(child.pid, signal.SIGKILL)  # not yet waited for: the id is its own
+                child.kill()
             status = child.wait()
             if status == 0:
                 break
@@ -278,7 +278,10 @@ class Spawned:
             [sys.executable, *words], stdin=subprocess.DEVNULL, stdout=out, stderr=err,
             cwd=cwd, env=env,
         )  # fmt: skip
-        self.pid = self._process.pid
+
+    def kill(self) -> None:
+        """Kill it, if it still runs."""
+        self._process.kill()
 
     def wait(self) -> int:
         """The exit status; negative after a signal."""

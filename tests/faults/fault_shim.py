@@ -104,6 +104,7 @@ def install() -> Shim | None:
         int(os.environ.get(SIGNAL, "9")),
         int(os.environ.get(ERRNO, "0")),
     )
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup
     _replace_calls(shim)
     _replace_open(shim)
     return shim

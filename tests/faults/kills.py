@@ -98,7 +98,7 @@ def _tell(do: object) -> int:
     try:
         do()  # type: ignore[operator]
     except Failed as failure:
-        print(f"FAILED: {failure}", flush=True)
+        print(f"FAILED: {str(failure)[:1000]}", flush=True)
         return 1
     return 0
 

@@ -22,7 +22,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -75,27 +75,37 @@ class Forks:
                 [sys.executable, *words], cwd=cwd, env=whole, stdin=subprocess.DEVNULL,
                 capture_output=True, text=True, timeout=timeout, check=False,
             )  # fmt: skip
-        line = self._line or self._start()
-        changed = {n for n in {*whole, *self._at_start} if whole.get(n) != self._at_start.get(n)}
-        deaf = sorted(n for n in changed if n.startswith(AT_START) and n not in HEARD)
-        assert not deaf, f"a fork does not heed {', '.join(deaf)}: use the fixture msft_process"
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-            request = json.dumps({"arguments": words, "cwd": str(cwd), "env": whole})
-            socket.send_fds(line, [request.encode()], [out.fileno(), err.fileno()])
-            pid = self._answer()
-            line.settimeout(timeout)
+            fork = self.start(words, cwd, whole, out.fileno(), err.fileno())
             try:
-                status = self._answer()
+                status = fork.wait(timeout)
             except TimeoutError:
-                os.kill(pid, signal.SIGKILL)
-                line.settimeout(None)
-                self._answer()
+                os.kill(fork.pid, signal.SIGKILL)
+                fork.wait()
                 raise subprocess.TimeoutExpired(words, timeout) from None
-            finally:
-                line.settimeout(None)
             out.seek(0)
             err.seek(0)
             return subprocess.CompletedProcess(words, status, out.read(), err.read())
+
+    def start(
+        self, words: Sequence[str], cwd: Path, env: Mapping[str, str], out: int, err: int
+    ) -> Fork:
+        """Start ``python WORDS``. Only one program runs at a time.
+
+        Args:
+            words: after ``python``.
+            cwd: the working directory.
+            env: the whole environment.
+            out: descriptor of standard output.
+            err: descriptor of standard error.
+        """
+        line = self._line or self._start()
+        changed = {n for n in {*env, *self._at_start} if env.get(n) != self._at_start.get(n)}
+        deaf = sorted(n for n in changed if n.startswith(AT_START) and n not in HEARD)
+        assert not deaf, f"a fork does not heed {', '.join(deaf)}: use the fixture msft_process"
+        request = json.dumps({"arguments": [*words], "cwd": str(cwd), "env": dict(env)})
+        socket.send_fds(line, [request.encode()], [out, err])
+        return Fork(line, _answer(line))
 
     def close(self) -> None:
         """End the process."""
@@ -115,11 +125,31 @@ class Forks:
             )
         return self._line
 
-    def _answer(self) -> int:
-        assert self._line is not None
-        answer = self._line.recv(_LONGEST)
-        assert answer, "the process that is forked has ended"
-        return int(answer)
+
+class Fork:
+    """A program that runs.
+
+    Args:
+        line: to the process that was forked.
+        pid: of the program. It stays its own until ``wait``.
+    """
+
+    def __init__(self, line: socket.socket, pid: int) -> None:
+        self._line, self.pid = line, pid
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit status; negative after a signal. Raises TimeoutError."""
+        self._line.settimeout(timeout)
+        try:
+            return _answer(self._line)
+        finally:
+            self._line.settimeout(None)
+
+
+def _answer(line: socket.socket) -> int:
+    answer = line.recv(_LONGEST)
+    assert answer, "the process that is forked has ended"
+    return int(answer)
 
 
 class ForkedCommandLine(CommandLine):

@@ -21,7 +21,7 @@ from typing import Any
 NOT_IMPORTED = ("msft_core.__main__", "msft_core.testing")
 """msft's modules that run msft or import pytest."""
 OTHERS = (
-    "jinja2", "matplotlib.backends.backend_agg", "mindspore.dataset.vision", "pooch",
+    "jinja2", "matplotlib.backends.backend_agg", "mindspore.dataset.vision", "pooch", "pytest",
     "sklearn.metrics",
 )  # fmt: skip
 """What msft imports inside functions."""

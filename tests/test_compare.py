@@ -775,13 +775,13 @@ def test_ctrl_c_at_the_very_end_of_a_run_starts_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that has ended ignores signals: what is left of it is to clean up."""
-    conclude = engine._conclude
+    conclude = engine.conclude
 
     def conclude_and_be_interrupted(*arguments: Any) -> None:
         conclude(*arguments)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(engine, "_conclude", conclude_and_be_interrupted)
+    monkeypatch.setattr(engine, "conclude", conclude_and_be_interrupted)
     with pytest.raises(KeyboardInterrupt) as caught:
         run_each(tmp_path / "out")
     assert [one.folder.name for one in caught.value.args] == ["freeze"]

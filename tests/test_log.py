@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import TINY
 from disk_kit import TOO_LARGE, disk_that_takes
 
 from msft_core import MsftError, Run, hookimpl
+from msft_core.system.console import PlainReporter
 from msft_core.system.log_file import LogFile
 from msft_core.testing import MsftRun, RecordingReporter
 
@@ -136,3 +140,31 @@ def test_after_its_end_a_log_only_passes_on(log: LogFile, tmp_path: Path) -> Non
     log.info("too late")
     assert log.infos == ["too late"]
     assert (tmp_path / "log.txt").read_text() == ""
+
+
+def test_a_closed_standard_output_does_not_end_a_run(tmp_path: Path) -> None:
+    """`msft run | head`: the output is lost, the log is not, and the status is that of the run."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = subprocess.run(
+        [sys.executable, "-m", "msft_core", "run", *TINY, "--out", str(tmp_path / "run")],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert lines_of(tmp_path / "run")[-1].startswith("Best checkpoint: ")
+
+
+def test_a_reporter_goes_on_when_its_reader_has_gone() -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as out:
+        reporter = PlainReporter(out=out, err=out)
+        reporter.info("read by nobody yet")
+        os.close(reader)
+        reporter.info("the reader has gone")
+        reporter.warning("it still has")
+        out.flush()

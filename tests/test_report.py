@@ -28,7 +28,7 @@ from msft_core.files import sha256_of
 from msft_core.pages import charts
 from msft_core.pages.texts import duration, percent, short
 from msft_core.runs.intervals import intervals
-from msft_core.testing import MsftRun, RecordingReporter
+from msft_core.testing import MsftRun, RecordingReporter, tiny
 
 PAGES = Path(msft_core.__file__).parent / "pages"
 
@@ -75,9 +75,10 @@ def test_a_run_leaves_its_report_and_one_written_late_has_the_same_bytes(msft_ru
     with disk_that_takes(1000), pytest.raises(msft_core.MsftError) as caught:
         write_report(run)
     assert TOO_LARGE in str(caught.value)
-    assert "The report of before is intact" in str(caught.value)
+    assert "report.html cannot be written" in str(caught.value)
+    assert "the file of before is intact" in str(caught.value)
     assert (folder / "report.html").read_bytes() == first
-    assert not [path for path in folder.iterdir() if path.suffix == ".tmp"]
+    assert not [path for path in folder.iterdir() if path.name.startswith(".report")]
 
 
 def test_two_runs_with_one_seed_differ_in_times_and_paths_only(msft_run: MsftRun) -> None:
@@ -186,9 +187,16 @@ def test_msft_report_on_the_command_line(msft: Msft) -> None:
     assert "Report runs.html" in done.stdout
     assert (msft.cwd / "runs.html").read_bytes() == (msft.cwd / "out/report.html").read_bytes()
     (msft.cwd / "runs.html").unlink()
-    # Without the plugin of the dataset there are no pictures, but everything else.
-    assert msft("report", "out").returncode == 0
-    text = plain((msft.cwd / "out/report.html").read_text(encoding="utf-8"))
+    # Without the plugin of the dataset there are no pictures, but everything else. Such a report
+    # does not replace one that has them.
+    rich = (msft.cwd / "out/report.html").read_bytes()
+    poorer = msft("report", "out")
+    assert poorer.returncode == 2
+    assert "only 0 can be had now. It is not replaced" in poorer.stderr
+    assert (msft.cwd / "out/report.html").read_bytes() == rich
+    assert msft("report", "out", "--out", "poor.html").returncode == 0
+    text = plain((msft.cwd / "poor.html").read_text(encoding="utf-8"))
+    (msft.cwd / "poor.html").unlink()
     assert "The pictures cannot be shown: " in text
     assert "classifies" in text
     refused = msft("report", "out", "--out", "no/such/folder.html")
@@ -197,6 +205,30 @@ def test_msft_report_on_the_command_line(msft: Msft) -> None:
         refused.stderr
         == "error: no/such/folder.html cannot be written: there is no folder no/such.\n"
     )
+
+
+def test_a_late_report_shows_the_images_that_are_there_and_unchanged(
+    tmp_path: Path, msft_run: MsftRun
+) -> None:
+    data = tmp_path / "data"
+    for split, count in (("train", 6), ("val", 4)):
+        table = tiny.table(count, start=0 if split == "train" else 1000)
+        for name, blob in zip(table.ids, table.blobs, strict=True):
+            path = data / split / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(blob)
+    folder = msft_run(
+        dataset={"name": "folder", "data_dir": str(data)},
+        strategy={"name": "finetune", "learning_rate": 0.05},
+    ).folder
+    (data / "val" / "red" / "1000.jpg").unlink()
+    (data / "val" / "blue" / "1001.jpg").write_bytes(tiny.picture(1, 5))
+    run = open_run(folder, modules=["msft_core.testing.tiny"], reporter=RecordingReporter())
+    page = write_report(run).read_text(encoding="utf-8")
+    text = plain(page)
+    assert page.count('alt="Validation image') == 6
+    assert "Not shown: val/red/1000.jpg (val/red/1000.jpg: " in text
+    assert "Not shown, because their content has changed since: val/blue/1001.jpg." in text
 
 
 def test_a_run_that_has_no_report_is_refused_with_a_line(msft_run: MsftRun) -> None:

@@ -131,8 +131,9 @@ def test_files_of_a_run_have_the_mode_that_the_umask_asks_for(tmp_path: Path) ->
         report = run(tmp_path / "out")
     finally:
         os.umask(before)
-    for path in report.folder.iterdir():
-        assert stat.S_IMODE(path.stat().st_mode) == 0o640, path
+    for path in report.folder.rglob("*"):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        assert mode == (0o750 if path.is_dir() else 0o640), path
     assert stat.S_IMODE(report.folder.stat().st_mode) == 0o750
 
 

@@ -243,11 +243,15 @@ def command(
 def _end(each: EachReport, quiet: bool) -> None:
     """Print the comparison, and exit with 1 if a run failed."""
     if each.comparison and not quiet:
-        from msft_core.cli.compare import print_comparison
+        import sys
 
-        typer.echo()
-        print_comparison(each.comparison)
-        typer.echo(f"Comparison: {each.page or each.folder}")
+        from msft_core.cli.compare import print_comparison
+        from msft_core.system.console import unless_closed
+
+        with unless_closed(sys.stdout):
+            typer.echo()
+            print_comparison(each.comparison)
+            typer.echo(f"Comparison: {each.page or each.folder}")
     for name, error in each.failures.items():
         typer.echo(f"error: the run {name} failed: {error}", err=True)
     if each.failures or (each.page is None and len(each.reports) > 1):

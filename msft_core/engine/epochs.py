@@ -90,10 +90,11 @@ def train_to_the_end(
 
         error = first_error(write_predictions)
 
+    seconds = time.perf_counter() - began  # once, so that a report written late says the same
+
     def write_environment(complete: bool = False) -> None:
         from msft_core.engine.environment import ending
 
-        seconds = time.perf_counter() - began
         content = ending(run, _report(run, error), log.warnings, seconds, complete)
         run.write_environment(content)
 

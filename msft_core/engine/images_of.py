@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from msft_core import config as configuration
 from msft_core.errors import DataError, MsftError, UsageError, first_line
 from msft_core.folders import listed, read_split
+from msft_core.runs.finished import ROUNDING
 from msft_core.runs.opening import made_the_predictions, read_facts
 from msft_core.runs.predictions_file import NAME as PREDICTIONS
 from msft_core.runs.predictions_file import read_predictions
@@ -238,7 +239,7 @@ def contents_changed(run: FinishedRun, predictions: Predictions) -> list[str]:
     changed = [
         name
         for name, values in zip(predictions.ids, predictions.probabilities, strict=True)
-        if name in of_before and abs(values - of_before[name]).max() > _ROUNDING
+        if name in of_before and abs(values - of_before[name]).max() > ROUNDING
     ]
     if not changed:
         return []
@@ -246,10 +247,6 @@ def contents_changed(run: FinishedRun, predictions: Predictions) -> list[str]:
         f"{len(changed)} images get other probabilities than in {PREDICTIONS}, the first is "
         f"{changed[0]}: were they changed after the run?"
     ]
-
-
-_ROUNDING = 1e-3
-"""Greater than what another engine or processor does to a probability."""
 
 
 def _changed(run: FinishedRun, ids: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -233,23 +234,21 @@ def _telling(run: Run, predictions: Predictions) -> dict[str, Any]:
     order = most_telling(predictions)
     wrong = int((predictions.predicted != predictions.labels).sum())
     chosen = [*order[: min(wrong, _MISTAKES)], *order[wrong : wrong + _DOUBTS]]
-    ids = [predictions.ids[index] for index in chosen]
-    pixels, why = _or_why(lambda: run.read_images("val", ids).pixels)
-    heat, why_no_heat = (None, "") if pixels is None else _or_why(lambda: run.explain("val", ids))
-    notes = []
-    if pixels is None:
-        notes.append(f"The pictures cannot be shown: {why}")
-    elif heat is None:
+    pixels, notes = _still_there(run, [predictions.ids[index] for index in chosen])
+    there = list(pixels)
+    heat, why_no_heat = _or_why(lambda: run.explain("val", there)) if there else (None, "")
+    if there and heat is None:
         notes.append(f"Grad-CAM cannot be shown: {why_no_heat}")
-    shown = [
-        _picture(
-            predictions,
-            index,
-            None if pixels is None else pixels[place],
-            None if heat is None else heat[place],
-        )
-        for place, index in enumerate(chosen)
-    ]
+    heat_of = {} if heat is None else dict(zip(there, heat, strict=True))
+
+    def shown(indices: Sequence[int]) -> list[dict[str, Any]]:
+        named = ((index, predictions.ids[index]) for index in indices)
+        return [
+            _picture(predictions, index, pixels.get(name), heat_of.get(name))
+            for index, name in named
+            if name in pixels or not pixels
+        ]
+
     mistakes = min(wrong, _MISTAKES)
     lead = "There are no mistakes." if not wrong else f"{counted(wrong, 'mistake')} in all."
     if heat is not None:
@@ -264,18 +263,60 @@ def _telling(run: Run, predictions: Predictions) -> dict[str, Any]:
         "heat": heat is not None,
         "mistakes_title": surest if wrong > mistakes else "Mistakes, the surest first",
         "doubts_title": "Right, but least sure",
-        "mistakes": shown[:mistakes] if pixels is not None else [],
-        "doubts": shown[mistakes:] if pixels is not None else [],
+        "mistakes": shown(chosen[:mistakes]) if pixels else [],
+        "doubts": shown(chosen[mistakes:]) if pixels else [],
         "listed": None,
     }
-    if pixels is None and wrong:
+    if not pixels and wrong:
         parts["listed"] = {
             "columns": ("file", "predicted", "probability", "true"),
             "rows": [
-                (s["id"], s["predicted"], s["probability"], s["truth"]) for s in shown[:mistakes]
+                (s["id"], s["predicted"], s["probability"], s["truth"])
+                for s in shown(chosen[:mistakes])
             ],
         }
     return parts
+
+
+def _still_there(run: Run, ids: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The images that can be shown, uint8 (size, size, 3), and lines about the others.
+
+    In a report that is written late, images may be gone, or have another content than the one that
+    was judged.
+    """
+    pixels, why = _or_why(lambda: run.read_images("val", ids).pixels)
+    notes: list[str] = []
+    if pixels is not None:
+        found: dict[str, Any] = dict(zip(ids, pixels, strict=True))
+    else:
+        found, reasons = {}, {}
+        for name in ids:
+            one, reason = _or_why(partial(_one_image, run, name))
+            if one is None:
+                reasons[name] = reason
+            else:
+                found[name] = one
+        if not found:
+            return {}, [f"The pictures cannot be shown: {why}"]
+        first, reason = next(iter(reasons.items()))
+        notes.append(f"Not shown: {_some(list(reasons))} ({first}: {reason}).")
+    changed_of = getattr(run, "changed", None)  # of a finished run
+    there = list(found)
+    changed, _ = _or_why(lambda: changed_of("val", there)) if changed_of else ([], "")
+    for name in changed or ():
+        del found[name]
+    if changed:
+        notes.append(f"Not shown, because their content has changed since: {_some(changed)}.")
+    return found, notes
+
+
+def _one_image(run: Run, name: str) -> Any:
+    return run.read_images("val", [name]).pixels[0]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
 
 
 def _picture(predictions: Predictions, index: int, pixels: Any, heat: Any) -> dict[str, Any]:

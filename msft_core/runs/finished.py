@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from msft_core.weights import Checkpoint
 
 
+ROUNDING = 1e-3
+"""Greater than what another engine or processor does to a probability."""
+
+
 class FinishedRun:
     """Implements ``msft_core.types.Run`` for a run that has ended.
 
@@ -239,6 +243,25 @@ class FinishedRun:
                 "the run itself can show those."
             )
         return as_evaluated(self._table(split), split, ids, self.info.preprocessing)
+
+    def changed(self, split: str, ids: Sequence[str]) -> list[str]:
+        """Which of these images have another content now than the one that was predicted.
+
+        The same checkpoint gives the same image the same probabilities, but for another engine's
+        rounding. Computes the network.
+        """
+        from msft_core.images import subset
+        from msft_core.runs.shown import indices_of
+
+        before = self.predictions(split)
+        of_before = dict(zip(before.ids, before.probabilities, strict=True))
+        table = self._table(split)
+        now = self.classifier.predict_table(subset(table, indices_of(table, split, ids)))
+        return [
+            name
+            for name, values in zip(now.ids, now.probabilities, strict=True)
+            if abs(values - of_before[name]).max() > ROUNDING
+        ]
 
     def explain(self, split: str, ids: Sequence[str]) -> Array:
         """See ``Run``."""

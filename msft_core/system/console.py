@@ -186,7 +186,22 @@ class TerminalReporter(PlainReporter):
 
 
 def _print(message: str, file: TextIO) -> None:
-    print(printable(message, file), file=file, flush=True)
+    with unless_closed(file):
+        print(printable(message, file), file=file, flush=True)
+
+
+@contextmanager
+def unless_closed(file: TextIO) -> Iterator[None]:
+    """Print to a file whose reader may have gone, as in ``msft run | head``.
+
+    Then the output is lost, and the work goes on: hours of training are not to end for a pipe.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, file.fileno())
+        os.close(nowhere)
 
 
 def printable(message: str, file: TextIO | None = None) -> str:

@@ -16,13 +16,21 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import fault_shim
-from fault_server import Child, Server
+from fork_kit import Fork, Forks
 
 from msft_core.errors import WeightsError
 from msft_core.weights import read_checkpoint
+
+_PROGRAM = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import fault_shim
+fault_shim.install()
+from msft_core.cli import main
+main()
+"""
 
 _TINY = ("--plugin", "msft_core.testing.tiny", "--dataset", "tiny", "--backbone", "tiny")
 _TINY += ("--batch-size", "8", "--without", "report")
@@ -102,13 +110,13 @@ class Harness:
     Args:
         case: a key of ``CASES``.
         work: a folder for all files.
-        server: forks the processes; None to start each from the beginning.
+        forks: makes the processes; None to start each from the beginning.
         more: further arguments of ``msft run``.
     """
 
     case: str
     work: Path
-    server: Server | None = None
+    forks: Forks | None = None
     more: Sequence[str] = ()
     kills: int = 0
     seconds: float = 0.0
@@ -135,24 +143,21 @@ class Harness:
         self.same = fingerprint(place.run)
         return self.same
 
-    def start(self, place: Place, shim: Mapping[str, str] | None = None) -> Any:
+    def start(self, place: Place, shim: Mapping[str, str] | None = None) -> Fork | Spawned:
         """Start or resume the run, whichever its folder asks for."""
         there = (place.run / "config.toml").exists()
         how = ["--resume", str(place.run)] if there else ["--out", str(place.run)]
-        # What decides about the run is in its config.toml; plugins are given again.
-        arguments = ["run", *(self._given_again() if there else self.arguments), *how]
+        arguments = ["run", *([] if there else self.arguments), *how]
         environment = {
             "MSFT_CACHE": str(place.cache),
-            "FAULT_ROOTS": os.pathsep.join(map(str, (place.folder,))),
+            fault_shim.ROOTS: str(place.folder),
             **(shim or {}),
         }
-        place.attempts += 1
-        if self.server is not None:
-            return self.server.start(arguments, place.output, environment)
-        return Spawned(arguments, place.output, environment)
-
-    def _given_again(self) -> list[str]:
-        return []
+        words = ["-c", _PROGRAM, *arguments]
+        begin = self.forks.start if self.forks else Spawned
+        with place.output.open("ab") as output:
+            out = output.fileno()
+            return begin(words, self.work, {**os.environ, **environment}, out, out)
 
     def killed_at(self, *numbers: int) -> None:
         """Kill a run at a call, what resumes it at another, and compare the end. Raises Failed."""
@@ -222,7 +227,7 @@ class Harness:
                 wait = draw.uniform(0, self.seconds)
                 told.append(f"{wait:.2f} s")
                 time.sleep(wait)
-                child.send(signal.SIGKILL)
+                os.kill(child.pid, signal.SIGKILL)  # not yet waited for: the id is its own
             status = child.wait()
             if status == 0:
                 break
@@ -233,7 +238,6 @@ class Harness:
         if status != -signal.SIGKILL:
             raise Failed(f"a run ended with {status} instead of being killed:\n{place.said()}")
         self.kills += 1
-        place.kills += 1
         if reason := unloadable(place.run):
             raise Failed(f"after a kill a checkpoint cannot be loaded: {reason}")
 
@@ -259,43 +263,26 @@ class Place:
         self.folder, self.run, self.cache = folder, folder / "run", folder / "cache"
         self.output = folder.with_name(folder.name + ".txt")
         self.output.unlink(missing_ok=True)
-        self.attempts = self.kills = 0
 
     def said(self) -> str:
         return self.output.read_text(encoding="utf-8", errors="replace")
 
 
 class Spawned:
-    """A process of msft that was started from the beginning."""
+    """A process that was started from the beginning."""
 
     def __init__(
-        self, arguments: Sequence[str], output: Path, environment: Mapping[str, str]
+        self, words: Sequence[str], cwd: Path, env: Mapping[str, str], out: int, err: int
     ) -> None:
-        here = Path(__file__).parent
-        code = (
-            f"import sys; sys.path.insert(0, {str(here)!r}); import fault_shim;"
-            "fault_shim.install(); from msft_core.cli import main; main()"
-        )
-        self._output = output.open("ab")
         self._process = subprocess.Popen(
-            [sys.executable, "-c", code, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=self._output,
-            stderr=self._output,
-            env={**os.environ, "GLOG_v": "3", **environment},
-        )
-        self.pid, self.output = self._process.pid, output
-
-    def send(self, number: int) -> None:
-        self._process.send_signal(number)
+            [sys.executable, *words], stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+            cwd=cwd, env=env,
+        )  # fmt: skip
+        self.pid = self._process.pid
 
     def wait(self) -> int:
-        status = self._process.wait()
-        self._output.close()
-        return status
-
-    def said(self) -> str:
-        return self.output.read_text(encoding="utf-8", errors="replace")
+        """The exit status; negative after a signal."""
+        return self._process.wait()
 
 
 def every(first: int, last: int, most: int) -> list[int]:
@@ -304,6 +291,3 @@ def every(first: int, last: int, most: int) -> list[int]:
     if count <= most:
         return list(range(first, last + 1))
     return sorted({first + i * count // most for i in range(most)})
-
-
-Process = Child | Spawned

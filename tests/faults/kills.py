@@ -13,6 +13,7 @@ different.
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import shutil
 import signal
@@ -22,8 +23,10 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
 from fault_kit import CASES, Failed, Harness, every
-from fault_server import Server
+from fork_kit import forks_of_one_process
 
 
 def main() -> int:
@@ -43,11 +46,12 @@ def main() -> int:
     parser.add_argument("--work", type=Path, help="where to work; kept. By default /tmp")
     parser.add_argument("more", nargs="*", help="after --: further arguments of msft run")
     given = parser.parse_args()
+    os.environ.update(GLOG_v="3", ONEDNN_MAX_CPU_ISA="AVX2")
     work = given.work or Path(tempfile.mkdtemp(prefix="msft-kills-"))
     wrong = 0
-    with nullcontext() if given.spawn else Server() as server:
+    with nullcontext() if given.spawn else forks_of_one_process() as forks:
         for case in given.case or ["tiny"]:
-            harness = Harness(case, work / case, server, given.more)
+            harness = Harness(case, work / case, forks, given.more)
             wrong += _case(harness, given)
     if not given.work and not wrong:
         shutil.rmtree(work)

@@ -6,12 +6,11 @@ These are some of the cases of `kills.py`, which tries all of them: see docs/rel
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fault_kit import Harness, every
-from fault_server import Server
+from fork_kit import Forks
 
 QUICK = ("--without", "figures", "--epochs", "1", "--set", "runtime.mode=pynative")
 AT_MOST = 4
@@ -19,15 +18,9 @@ AT_MOST = 4
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def runs(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Harness:
+def runs(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Harness:
     """Runs of one epoch."""
-    harness = Harness("tiny", tmp_path_factory.mktemp("runs"), server, QUICK)
+    harness = Harness("tiny", tmp_path_factory.mktemp("runs"), forks, QUICK)
     harness.reference()
     return harness
 
@@ -48,8 +41,8 @@ def test_a_run_that_is_killed_at_a_write_resumes_to_the_same_end(runs: Harness) 
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_it_draws_the_same_pictures(server: Server, tmp_path: Path) -> None:
-    harness = Harness("tiny", tmp_path, server)
+def test_killed_again_and_again_it_draws_the_same_pictures(forks: Forks, tmp_path: Path) -> None:
+    harness = Harness("tiny", tmp_path, forks)
     assert {"curves.png", "predictions.png"} <= set(harness.reference())
     harness.killed_at(len(harness.calls) * 2 // 3, 30, 40)
     assert harness.kills == 3

@@ -206,10 +206,13 @@ def _is_here(host: str | None) -> bool:
 
 
 def _refuse_downgrade(answer: requests.Response, **_: object) -> None:
-    if answer.is_redirect and urlsplit(answer.url).scheme == "https":
-        target = urljoin(answer.url, answer.headers["location"])
-        if urlsplit(target).scheme != "https" and not os.environ.get(ALLOW_HTTP):
-            raise _Failed(f"the server redirects to {target}, which is not https")
+    if not answer.is_redirect or os.environ.get(ALLOW_HTTP):
+        return
+    target = urlsplit(urljoin(answer.url, answer.headers["location"]))
+    # From this machine to another too: there anyone on the way could change the file again.
+    here = urlsplit(answer.url).scheme == "http" and _is_here(target.hostname)
+    if target.scheme != "https" and not here:
+        raise _Failed(f"the server redirects to {target.geturl()}, which is not https")
 
 
 def _http(url: str, output_file: str, bar: _Bar) -> None:

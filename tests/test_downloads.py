@@ -460,3 +460,33 @@ def test_the_name_in_the_cache_is_safe_whatever_the_address(
     assert path.parent == context.cache_dir / "downloads"
     assert path.name.endswith(ending)
     assert len(path.name) <= 91
+
+
+def to(url: str) -> Answer:
+    """Redirects, but the address ``/there`` has the file."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if handler.path == "/there":
+            return whole(handler)
+        handler.send_response(302)
+        handler.send_header("Location", url)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+        return None
+
+    return answer
+
+
+def test_a_redirect_from_this_machine_to_http_elsewhere_is_refused(
+    server: Server, context: Context
+) -> None:
+    for target in (
+        "http://192.0.2.1/weights.ckpt",
+        "//192.0.2.1/weights.ckpt",
+        "ftp://192.0.2.1/a",
+    ):
+        server.answer = to(target)
+        assert "192.0.2.1" in failure(server.url(), context)
+        assert "which is not https" in failure(server.url(), context)
+    server.answer = to("/there")
+    assert downloads.fetch(server.url(), context).read_bytes() == CONTENT

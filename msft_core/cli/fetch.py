@@ -35,7 +35,7 @@ def command(
         from msft_core import config as configuration
         from msft_core.errors import UsageError, blaming, suggest
         from msft_core.plugins.loading import load_plugins
-        from msft_core.system.cache_folder import cache_dir
+        from msft_core.system.cache_folder import cache_dir, warning_about_others
         from msft_core.system.console import console_reporter
         from msft_core.types import Context
 
@@ -46,6 +46,8 @@ def command(
         for name in names:
             if name not in known:
                 raise UsageError(f"no dataset or backbone {name!r}.{suggest(name, known)}")
+        if others := warning_about_others():
+            reporter.warning(others)
         for name in names:
             component = known[name]
             if component.fetch is None:

@@ -14,14 +14,14 @@ from pathlib import Path
 from msft_core.config.sections import CacheSettings
 from msft_core.doctor.findings import Finding
 from msft_core.files import size_text
-from msft_core.system.cache_folder import cache_dir
+from msft_core.system.cache_folder import cache_dir, who_else_may_write
 
 LOW_BYTES, TOO_LOW_BYTES = 5e9, 0.5e9
 """Free space below which a disk gives a note, and a problem."""
 
 
 def check_cache_folder() -> Iterator[Finding]:
-    """Whether the cache can be written."""
+    """Whether the cache can be written, and by whom else."""
     folder = cache_dir()
     chosen = " (MSFT_CACHE)" if os.environ.get("MSFT_CACHE") else ""
     try:
@@ -34,6 +34,9 @@ def check_cache_folder() -> Iterator[Finding]:
         yield Finding("folder", "problem", found, advice)
     else:
         yield Finding("folder", "ok", f"{folder}{chosen} can be written")
+    if others := who_else_may_write():
+        advice = f"if you do not trust them: chmod -R go-w {folder}, or set MSFT_CACHE"
+        yield Finding("others", "note", others, advice)
 
 
 def check_cache_size() -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from msft_core.errors import DataError, enough_memory
 from msft_core.plugins.loading import load_plugins
 from msft_core.runs.folder import ReopenedFolder, RunFolder, default_folder
 from msft_core.runs.lock import lock_run_folder
-from msft_core.system.cache_folder import cache_dir
+from msft_core.system.cache_folder import cache_dir, warning_about_others
 from msft_core.system.console import console_reporter, training_view
 from msft_core.system.interrupts import Interrupts
 from msft_core.system.log_file import LogFile
@@ -147,6 +147,8 @@ def run_steps(
         workers = clamp_workers(settled.data.workers, reporter)
 
         # 7: the dataset; check every image.
+        if others := warning_about_others():
+            reporter.warning(others)
         context = Context(settled.training.seed, cache_dir(), reporter)
         splits, owner = asker.ask("build_dataset", "dataset", context=context)
         found = _checked(splits, owner, settled, workers, reporter)

@@ -34,6 +34,8 @@ _INDEX = "state.json"
 _SUFFIX = ".safetensors"
 
 Count = Annotated[int, Field(ge=0)]
+Name = Annotated[str, Field(pattern=r"^\w{1,40}$")]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Groups = Mapping[str, Mapping[str, Array]]
 
 
@@ -133,7 +135,7 @@ class SavedState:
     best: SavedBest | None = None
     of_best: SavedEvaluation | None = None
     plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    arrays: Mapping[str, str] = field(default_factory=dict)
+    arrays: Mapping[Name, Digest] = field(default_factory=dict)
     format: int = FORMAT
 
     @property

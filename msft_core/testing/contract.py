@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import pickle  # noqa: TID251 - reads back what it has written itself
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +74,7 @@ def _breaches_of_a_table(
             breaches.append(f"{split}: image {ids[index]} is another when it is built again")
             break
     try:
-        copy = pickle.loads(pickle.dumps(table))
+        copy = pickle.loads(pickle.dumps(table))  # noqa: S301 - its own
     except Exception as error:
         return [*breaches, f"{split}: the table cannot be pickled ({first_line(error)})"]
     with blaming(plugin, "", f"the table of {split}, pickled, raised "):

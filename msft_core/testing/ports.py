@@ -65,7 +65,7 @@ def assert_same_logits(
     elif isinstance(reference, Mapping):
         values = dict(reference)
     else:
-        with np.load(reference) as file:
+        with np.load(reference, allow_pickle=False) as file:  # noqa: TID251 - no pickles
             values = dict(file)
     arrays = {key: np.asarray(value) for key, value in values.items()}
     if not classes:

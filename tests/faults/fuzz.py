@@ -1,4 +1,4 @@
-"""Fuzz every reader of files from outside: ``python tests/faults/fuzz.py --minutes 10 [READER ...]``.
+"""Fuzz every reader of files from outside: ``python tests/faults/fuzz.py --minutes 10 [READER]``.
 
 A reader gets valid files that were changed. It must give a value or one of msft's errors, within
 10 s and 500 MB. The process may neither crash nor hang. Needs no network, and runs no training.
@@ -428,13 +428,13 @@ class Fuzzing:
         faulthandler.dump_traceback_later(SECONDS, exit=True)
         self.files += 1
         try:
-            reader.read(self.path)
+            try:
+                reader.read(self.path)
+            except reader.errors as error:
+                self.refused += 1
+                said = str(error)
+                assert len(said) < LONGEST, f"a message of {len(said)} characters"
             self._measure(before, began)
-        except reader.errors as error:
-            self.refused += 1
-            said = str(error)
-            self._measure(before, began)
-            assert len(said) < LONGEST, f"a message of {len(said)} characters"
         except Exception:
             if self.failed is None or len(content) < len(self.failed[0]):
                 self.failed = content, traceback.format_exc()

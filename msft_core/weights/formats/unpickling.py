@@ -6,7 +6,7 @@ its choice.
 
 from __future__ import annotations
 
-import pickle
+import pickle  # noqa: TID251 - the codes and the interpreter, with instructions of our choice
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import IO, Any, ClassVar, NamedTuple

@@ -98,7 +98,7 @@ def test_the_recorder_has_every_call_with_arguments_results_times_and_nesting(
     msft_run([Mine], training={"epochs": 1})
     [call] = msft_recorder.of("compute_metrics", "Mine")
     assert (call.result, call.error, call.arguments) == ({"one": 1.0}, None, {})
-    [end] = msft_recorder.of("on_epoch_end")
+    [end] = msft_recorder.of("on_epoch_end", "best_checkpoint")
     assert end.plugin == "best_checkpoint"
     assert (end.arguments["epoch"], end.depth, call.depth) == (1, 0, 1)
     assert end.seconds >= call.seconds > 0

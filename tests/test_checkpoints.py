@@ -48,7 +48,7 @@ def test_a_run_writes_the_format_and_the_backbones_settings(tmp_path: Path) -> N
             "backbone": {"name": "tiny", "width": 5},
             "strategy": "freeze",
             "training": {"epochs": 1, "batch_size": 6},
-            "callback": {"figures": {"enabled": False}},
+            "without": ["figures", "report"],
         },
         plugins=[tiny],
         out=tmp_path / "run",

@@ -45,12 +45,14 @@ from msft_core.plugins.loading import load_plugins
 from msft_core.testing import CommandLine
 
 QUICK_SAMPLE = "--set dataset.train_per_class=6 --set dataset.val_per_class=3"
+BARE = "--set runtime.mode=pynative --without figures --without report"
 
 OTHERS = [page for page in PAGES if page not in (*NARRATED, *WALKED, DEPLOYING)]
 COMMANDS = list(dict.fromkeys(line for page in OTHERS for line in lines_of(page, "sh")))
 WALKED_COMMANDS = [line for page in (*WALKED, DEPLOYING) for line in lines_of(page, "sh")]
 INSTALLS = [one for one in (*COMMANDS, *WALKED_COMMANDS) if one.startswith("pip install ")]
 MSFT = [command for command in COMMANDS if command.startswith("msft ")]
+FIRST_RUN = next(command for command in MSFT if command.startswith("msft run"))
 TOML = [block for page in PAGES for block in blocks_of(page) if block.language == "toml"]
 FILES = documented_files()
 TESTS = [name for name in FILES if name.startswith("test_")]
@@ -101,7 +103,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     write_classes(folder / "photos/train", {"cats": 8, "dogs": 8})
     write_classes(folder / "photos/val", {"cats": 3, "dogs": 3}, size=(40, 30))
-    options = "--epochs 1 --out run --set backbone.image_size=32 --without figures"
+    options = f"--epochs 1 --out run --set backbone.image_size=32 {BARE}"
     command = "-m msft_core run --data-dir photos --backbone efficientnet_lite0 --strategy freeze"
     done = forks.python(*command.split(), *options.split(), cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -109,22 +111,31 @@ def trained(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Path:
 
 
 def quick(command: str, server: Server) -> str:
-    """The same command, made small: fewer pictures, one epoch, loopback for the network."""
+    """The same command, made small: fewer pictures, one epoch, loopback for the network.
+
+    The first run of all is otherwise as it stands; the others compile nothing, and write neither
+    pictures nor a report.
+    """
     if "--resume" in command:  # it has the settings of its run
         return command
     run = command.startswith("msft run")
+    options = []
     if "--dataset sample" in command:
-        command += f" {QUICK_SAMPLE}"
+        options.append(QUICK_SAMPLE)
     if "canidae" in command or "configs/" in command:
-        command += f" --set dataset.url={server.url('c.zip')}"
-        command += f" --set backbone.weights={server.url('resnet50.ckpt')}"
+        options.append(f"--set dataset.url={server.url('c.zip')}")
+        options.append(f"--set backbone.weights={server.url('resnet50.ckpt')}")
     if "configs/" in command:
-        command += " --batch-size 8"
+        options.append("--batch-size 8")
     if run and "image_size" not in command:
-        command += " --set backbone.image_size=32"
+        options.append("--set backbone.image_size=32")
+    if run and command != FIRST_RUN:
+        options.append(BARE)
+    if run:
+        options.append("--epochs 1")
     if command == "msft doctor":
-        command += " --without canidae --without resnet --plugin reached.py"
-    return command + (" --epochs 1" if run else "")
+        options.append("--without canidae --without resnet --plugin reached.py")
+    return " ".join([command, *options])
 
 
 REACHED = """

@@ -53,7 +53,7 @@ def train(out: Path, *plugins: object, **sections: Any) -> Path:
         "backbone": "tiny",
         "strategy": {"name": "finetune", "learning_rate": 0.05},
         "training": {"epochs": 1, "batch_size": 8},
-        "callback": {"figures": {"enabled": False}},
+        "without": ["figures", "report"],
     }
     return msft_core.run(
         quick | sections,

@@ -51,7 +51,7 @@ class Outcome:
             "backbone": "tiny",
             "strategy": {"name": "freeze", "learning_rate": 0.01},
             "training": {"epochs": 3, "batch_size": 8, "views": 2},
-            "callback": {"figures": {"enabled": False}},
+            "without": ["figures", "report"],
         }
         reporter = RecordingReporter()
         self.report = msft_core.run(
@@ -243,7 +243,7 @@ def test_the_reloaded_best_network_is_evaluated_with_its_own_stages(run: Run) ->
     run(
         Scripted(("",), ("",), ("head",)),
         watcher,
-        callback={"best_checkpoint": {"enabled": False}, "figures": {"enabled": False}},
+        callback={"best_checkpoint": {"enabled": False}},
     )
     assert watcher.at_the_end == pytest.approx(watcher.loss, rel=1e-5)
 

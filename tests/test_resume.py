@@ -100,7 +100,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 def test_a_run_interrupted_anywhere_ends_like_one_that_nobody_disturbed(
     name: str, tmp_path: Path, msft_cache: Path
 ) -> None:
-    how = {**STRATEGIES[name], "training": FOUR}
+    how = {**STRATEGIES[name], "training": FOUR, "runtime": {"mode": "auto"}}
     quiet = MsftRun(tmp_path, HookRecorder(), RecordingReporter())
     whole = quiet((), out=tmp_path / "whole", **how).folder
 
@@ -144,6 +144,7 @@ def test_a_run_interrupted_before_its_first_step_goes_on_too(
         () if in_features else (Stops("on_run_start"),),
         strategy="freeze",
         training={"epochs": 1, "batch_size": 8},
+        runtime={"mode": "auto"},
     )
     assert (run / "last.ckpt").is_file()
     assert msft_run.resume(run).status == "completed"

@@ -15,6 +15,9 @@ from msft_core import DatasetSplits, MsftError, PluginError, UsageError, hookimp
 from msft_core.images import MemoryTable
 from msft_core.testing import RecordingReporter, tiny
 
+AUTO = {"mode": "auto"}
+"""As it is by default: what is faster compiled is compiled."""
+
 
 def config(**sections: Any) -> dict[str, Any]:
     base: dict[str, Any] = {
@@ -22,7 +25,8 @@ def config(**sections: Any) -> dict[str, Any]:
         "backbone": "tiny",
         "strategy": {"name": "finetune", "learning_rate": 0.05},
         "training": {"epochs": 2, "batch_size": 6},  # of 16 images, so one batch is smaller
-        "callback": {"figures": {"enabled": False}},
+        "without": ["figures", "report"],
+        "runtime": {"mode": "pynative"},  # compiling takes longer than all else
     }
     for name, section in sections.items():
         if isinstance(base.get(name), dict) and isinstance(section, dict):
@@ -57,7 +61,7 @@ def parameters(checkpoint: Path) -> dict[str, np.ndarray]:
 
 
 def test_a_run_leaves_everything_the_design_promises(tmp_path: Path) -> None:
-    report = run(tmp_path / "run", callback={"figures": {"enabled": True}})
+    report = run(tmp_path / "run", without=[], runtime=AUTO)
 
     assert report.status == "completed"
     assert {path.name for path in report.folder.iterdir()} == {
@@ -101,7 +105,8 @@ def test_one_seed_gives_the_same_metrics_and_checkpoints_with_any_number_of_work
     tmp_path: Path,
 ) -> None:
     folders = [
-        run(tmp_path / str(workers), data={"workers": workers}).folder for workers in (0, 1, 2)
+        run(tmp_path / str(workers), data={"workers": workers}, runtime=AUTO).folder
+        for workers in (0, 1, 2)
     ]
     for folder in folders[1:]:
         assert without_times(folder) == without_times(folders[0])
@@ -116,7 +121,7 @@ def test_another_seed_gives_another_network(tmp_path: Path) -> None:
 
 
 def test_the_run_folders_configuration_run_again_gives_the_same(tmp_path: Path) -> None:
-    first = run(tmp_path / "first", training={"seed": 5}).folder
+    first = run(tmp_path / "first", training={"seed": 5}, runtime=AUTO).folder
     again = msft_core.run(
         first / "config.toml", plugins=[tiny], out=tmp_path / "again", reporter=RecordingReporter()
     ).folder
@@ -136,7 +141,8 @@ def test_a_freeze_run_leaves_every_backbone_tensor_bit_identical(tmp_path: Path)
                 for parameter in stage.cell.get_parameters():
                     before[parameter.name] = parameter.asnumpy().copy()
 
-    report = run(tmp_path / "run", Look, strategy={"name": "freeze", "learning_rate": 0.1})
+    strategy = {"name": "freeze", "learning_rate": 0.1}
+    report = run(tmp_path / "run", Look, strategy=strategy, runtime=AUTO)
     after = parameters(report.folder / "last.ckpt")
 
     assert len(before) == 10
@@ -239,7 +245,7 @@ def test_the_best_checkpoint_is_what_the_end_of_the_run_sees(tmp_path: Path) -> 
         def on_run_end(self, run: msft_core.Run) -> None:
             seen.update({"head": run.backbone.head.weight.asnumpy()})
 
-    report = run(tmp_path / "run", Worsen, training={"epochs": 3})
+    report = run(tmp_path / "run", Worsen, training={"epochs": 3}, runtime=AUTO)
     assert report.best is not None
     assert report.best.epoch < 3
     np.testing.assert_array_equal(
@@ -257,7 +263,7 @@ def test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_the_best(tmp_path: P
             head.set_data(ms.Tensor(np.full_like(head.asnumpy(), math.inf)))
 
     with pytest.raises(msft_core.TrainingError) as caught:
-        run(tmp_path / "run", Poison)
+        run(tmp_path / "run", Poison, runtime=AUTO)
 
     message, advice = str(caught.value).splitlines()
     assert message == (
@@ -397,7 +403,7 @@ def test_a_strategy_that_changes_its_answer_is_followed(tmp_path: Path) -> None:
                 {p.name: p.asnumpy().copy() for cell in cells for p in cell.get_parameters()}
             )
 
-    run(tmp_path / "run", Gradual, Look, training={"epochs": 3})
+    run(tmp_path / "run", Gradual, Look, training={"epochs": 3}, runtime=AUTO)
     changed = [
         {name for name in seen[0] if not np.array_equal(seen[i][name], seen[i + 1][name])}
         for i in (0, 1)
@@ -512,10 +518,11 @@ def test_a_metric_nobody_computes_is_named_with_those_there_are(tmp_path: Path) 
         run(tmp_path / "run", callback={"best_checkpoint": {"metric": "f1"}})
 
 
-def test_graph_mode_trains_like_pynative(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["graph", "auto"])
+def test_what_is_compiled_trains_like_pynative(tmp_path: Path, mode: str) -> None:
     eager = run(tmp_path / "eager", strategy={"name": "freeze"})
-    graph = run(tmp_path / "graph", strategy={"name": "freeze"}, runtime={"mode": "graph"})
-    one, two = (parameters(r.folder / "last.ckpt") for r in (eager, graph))
+    compiled = run(tmp_path / mode, strategy={"name": "freeze"}, runtime={"mode": mode})
+    one, two = (parameters(r.folder / "last.ckpt") for r in (eager, compiled))
     for name, value in one.items():
         np.testing.assert_allclose(two[name], value, atol=1e-5, err_msg=name)
 

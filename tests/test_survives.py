@@ -49,7 +49,7 @@ def config(**sections: Any) -> dict[str, Any]:
         "backbone": "tiny",
         "strategy": "freeze",
         "training": {"epochs": 1, "batch_size": 6},
-        "callback": {"figures": {"enabled": False}},
+        "without": ["figures", "report"],
         **sections,
     }
 
@@ -128,7 +128,7 @@ def test_what_a_killed_run_left_hinders_no_other(tmp_path: Path) -> None:
 def test_files_of_a_run_have_the_mode_that_the_umask_asks_for(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
-        report = run(tmp_path / "out")
+        report = run(tmp_path / "out", without=["figures"])
     finally:
         os.umask(before)
     for path in report.folder.rglob("*"):
@@ -206,16 +206,16 @@ def test_plugins_of_the_environment_are_written(
     module.write_text("from msft_core import hookimpl\n@hookimpl\ndef on_run_start(): pass\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MSFT_PLUGINS", "mine.py")
-    monkeypatch.setenv("MSFT_WITHOUT", "figures")
+    monkeypatch.setenv("MSFT_WITHOUT", "figures,report")
     report = msft_core.run(
-        {k: v for k, v in config().items() if k != "callback"},
+        {k: v for k, v in config().items() if k != "without"},
         plugins=[tiny],
         out=tmp_path / "run",
         reporter=RecordingReporter(),
     )
     written = tomlkit.parse((report.folder / "config.toml").read_text()).unwrap()
     assert written["plugins"] == [str(module)]
-    assert written["without"] == ["figures"]
+    assert written["without"] == ["figures", "report"]
 
 
 def test_a_limit_of_infinity_is_no_limit(tmp_path: Path) -> None:
@@ -476,10 +476,7 @@ def test_after_ctrl_c_the_network_holds_the_best_and_what_it_predicted(tmp_path:
             tmp_path / "run",
             Interrupts,
             training={"epochs": 5, "batch_size": 6},
-            callback={
-                "figures": {"enabled": False},
-                "best_checkpoint": {"metric": "loss", "direction": "max"},
-            },
+            callback={"best_checkpoint": {"metric": "loss", "direction": "max"}},
             strategy={"name": "finetune", "learning_rate": 0.05},
         )
     report = caught.value.args[0]

@@ -48,7 +48,7 @@ def config(**sections: Any) -> dict[str, Any]:
         "backbone": "tiny",
         "strategy": "freeze",
         "training": {"epochs": 2, "batch_size": 6},
-        "callback": {"figures": {"enabled": False}},
+        "without": ["figures", "report"],
         **sections,
     }
 
@@ -634,7 +634,7 @@ def test_predictions_of_the_end_are_of_the_weights_that_best_ckpt_holds(tmp_path
         Keeps,
         strategy={"name": "finetune", "learning_rate": 0.05},
         training={"epochs": 3, "batch_size": 8},
-        callback={"figures": {"enabled": False}, "best_checkpoint": {"enabled": False}},
+        callback={"best_checkpoint": {"enabled": False}},
     )
     np.testing.assert_allclose(seen["now"], seen["then"], atol=1e-6)
 
@@ -667,7 +667,7 @@ def test_after_ctrl_c_in_an_epoch_nothing_of_the_epoch_before_is_shown(tmp_path:
             Interrupts,
             strategy={"name": "finetune", "learning_rate": 0.05},
             training={"epochs": 3, "batch_size": 8},
-            callback={"figures": {"enabled": False}, "best_checkpoint": {"enabled": False}},
+            callback={"best_checkpoint": {"enabled": False}},
         )
     assert not np.array_equal(seen["now"], seen["then"])
 
@@ -695,10 +695,7 @@ def test_augmented_images_at_the_end_are_those_of_the_best_epochs_predictions(
         Looks,
         data={"augment_validation": True, "crop_scale": [0.3, 0.4]},
         training={"epochs": 3, "batch_size": 8},
-        callback={
-            "figures": {"enabled": False},
-            "best_checkpoint": {"keep_on_tie": "first", "min_improvement": 1.0},
-        },
+        callback={"best_checkpoint": {"keep_on_tie": "first", "min_improvement": 1.0}},
     )
     assert seen["best"] == 1
     np.testing.assert_array_equal(seen["end"], seen["shown 1"])

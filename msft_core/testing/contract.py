@@ -107,7 +107,8 @@ def assert_backbone(
     """Check a backbone: stages and head run, own their parameters, and repeat their logits.
 
     Runs each stage and the head on random images. Then trains the network for one epoch on the tiny
-    dataset, once with ``freeze`` and once with ``finetune``, which takes most of the time.
+    dataset, once with ``freeze`` and once with ``finetune``, compiled as for users. That takes most
+    of the time.
 
     Args:
         name: name of the backbone.
@@ -140,7 +141,9 @@ def assert_backbone(
     breaches += _differences(backbone, again)
     fail_if(breaches, asked.what)
     for strategy in ("freeze", "finetune") if train else ():
-        asked.train(backbone={"name": name, **asked.raw}, strategy=strategy)
+        asked.train(
+            backbone={"name": name, **asked.raw}, strategy=strategy, runtime={"mode": "auto"}
+        )
 
 
 def _breaches_of_the_forward_pass(backbone: Backbone, num_classes: int) -> list[str]:

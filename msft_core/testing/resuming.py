@@ -23,12 +23,12 @@ _TIMES = ("seconds", "step_ms")
 def assert_resumes(plugins: Callable[[], Sequence[object]] | None = None, **sections: Any) -> None:
     """Check that runs with these plugins can be interrupted and resumed without a difference.
 
-    Trains on the tiny dataset and backbone, unless ``sections`` say otherwise: a run that nobody
-    disturbs, one that is interrupted within its second epoch, and one that is interrupted between
-    the training and the end of its first epoch, after all ``on_epoch_end``. Both are resumed with
-    new plugins, and have to end like the first one: the same bits in ``best.ckpt``, ``last.ckpt``
-    and ``predictions.csv``, the same figures each epoch, and the same result of each
-    ``save_state``.
+    Trains on the tiny dataset and backbone, compiled as for users, unless ``sections`` say
+    otherwise: a run that nobody disturbs, one that is interrupted within its second epoch, and one
+    that is interrupted between the training and the end of its first epoch, after all
+    ``on_epoch_end``. Both are resumed with new plugins, and have to end like the first one: the
+    same bits in ``best.ckpt``, ``last.ckpt`` and ``predictions.csv``, the same figures each epoch,
+    and the same result of each ``save_state``.
 
     Args:
         plugins: makes the plugins anew, as a new process would: objects, modules, names of modules
@@ -41,6 +41,7 @@ def assert_resumes(plugins: Callable[[], Sequence[object]] | None = None, **sect
     """
     make = plugins or (lambda: ())
     sections.setdefault("training", {"epochs": 3, "batch_size": 8})
+    sections.setdefault("runtime", {"mode": "auto"})
     with tempfile.TemporaryDirectory() as parent:
         runs = _Runs(Path(parent), make, sections)
         whole = runs.whole()

@@ -62,13 +62,13 @@ def test_an_empty_cache_is_listed(msft: Msft, cache: Path) -> None:
     assert list(cache.iterdir()) == []
 
 
-def test_what_is_stored_is_listed_with_size_and_last_use(msft: Msft, cache: Path) -> None:
+def test_what_is_stored_is_listed_with_size_and_last_use(msft_process: Msft, cache: Path) -> None:
     resnet, lite = fill(cache, RESNET, 1200), fill(cache, LITE, 30)
     unknown = fill(cache, {"stages": []}, 1)
     (cache / "downloads").mkdir()
     (cache / "downloads" / "weights.ckpt").write_bytes(bytes(2_000_000))
     (cache / "other").write_bytes(bytes(500_000))
-    first, *spaces, total, others = printed(msft("cache", env={"TZ": "UTC"}))
+    first, *spaces, total, others = printed(msft_process("cache", env={"TZ": "UTC"}))
     assert first == f"features in {cache / 'features'}"
     used = "last used 2025-03-04 05:06"
     assert sorted(spaces) == sorted(

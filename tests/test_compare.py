@@ -446,8 +446,10 @@ def test_comparing_imports_nothing_slow(tmp_path: Path) -> None:
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_output_without_unicode_works(tmp_path: Path, msft: Msft) -> None:
-    result = msft("compare", *two(tmp_path, *hits(3, 1, 0, 0)), env={"PYTHONIOENCODING": "ascii"})
+def test_output_without_unicode_works(tmp_path: Path, msft_process: Msft) -> None:
+    result = msft_process(
+        "compare", *two(tmp_path, *hits(3, 1, 0, 0)), env={"PYTHONIOENCODING": "ascii"}
+    )
     assert result.returncode == 0, result.stderr
     assert "2 epochs" in result.stdout
 
@@ -492,7 +494,7 @@ def test_a_full_disk_leaves_the_page_of_before(tmp_path: Path) -> None:
     found = msft_core.compare(two(tmp_path, *hits(3, 1, 0, 0)))
     page = write_page(found, tmp_path / "page.html")
     before = page.read_bytes()
-    with disk_that_takes(1000), pytest.raises(UsageError, match="cannot be written"):
+    with disk_that_takes(1000), pytest.raises(MsftError, match="cannot be written"):
         write_page(found, page)
     assert page.read_bytes() == before
     assert {path.name for path in tmp_path.iterdir()} == {"freeze", "finetune", "page.html"}

@@ -45,7 +45,7 @@ NAMES = {
         find_split_roots require_folder TRAIN_NAMES VAL_NAMES TEST_NAMES""",
     "downloads": "fetch cached_path",
     "files": """write_atomically write_together write_text write_json write_json_lines json_text
-        json_value follow_umask""",
+        json_value follow_umask folder_beside rename_folder remove_leftovers""",
     "weights": """KnownWeights resolve_weights Checkpoint read_checkpoint drop_bookkeeping load_into
         keeps_head draw_head BOOKKEEPING_NAMES BOOKKEEPING_PREFIXES""",
     "onnx": "write_onnx",

@@ -65,6 +65,7 @@ def test_a_run_leaves_everything_the_design_promises(tmp_path: Path) -> None:
 
     assert report.status == "completed"
     assert {path.name for path in report.folder.iterdir()} == {
+        "state",
         "config.toml",
         "environment.json",
         "metrics.jsonl",

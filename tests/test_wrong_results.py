@@ -68,7 +68,7 @@ def run(
 
 
 def test_nan_in_evaluation_ends_the_run_and_is_not_kept_as_best(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"outputs are not finite for \d+ of \d+ .*--lr"):
+    with pytest.raises(TrainingError, match=r"outputs are not finite for \d+ of \d+ [\s\S]*--lr"):
         run(
             tmp_path / "run",
             strategy={"name": "finetune", "learning_rate": 1e38, "optimizer": "momentum"},

@@ -196,7 +196,7 @@ def test_a_picture_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> 
         msft_plugins.figures.on_run_start(run)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
     (warning,) = run.reporter.warnings
-    assert warning.startswith("figures: train_batch.png was not drawn: OSError: ")
+    assert warning.startswith("figures: train_batch.png was not drawn: OutputError: ")
     assert TOO_LARGE in warning
 
 

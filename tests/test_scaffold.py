@@ -207,7 +207,11 @@ def test_it_is_short_typed_and_tidy(tmp_path: Path, kind: str) -> None:
     package = write(kind, tmp_path)
     longest = 140 if kind == "backbone" else 80  # it loads weights
     assert len((package / MODULE / "__init__.py").read_text().splitlines()) < longest
-    tidy = run("-m", "ruff", "check", "--config", ROOT / "pyproject.toml", ".", cwd=package)
+    tidy = run(
+        "-m", "ruff", "check", "--config", ROOT / "pyproject.toml",
+        "--extend-ignore", "TID251",  # an exporter loads the graph that it has just written
+        ".", cwd=package,
+    )  # fmt: skip
     assert tidy.returncode == 0, tidy.stdout
     checked = run(
         "-m", "mypy", "--strict", "--ignore-missing-imports", "--python-version", "3.10",

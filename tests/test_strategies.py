@@ -270,7 +270,7 @@ def test_a_partial_run_leaves_all_before_the_stage_bit_identical(tmp_path: Path)
 
 
 def test_in_a_gradual_run_a_stage_stays_bit_identical_until_it_joins(tmp_path: Path) -> None:
-    watch, reporter, _ = watched(tmp_path / "run", 4, name="gradual", at=[2, 4])
+    watch, reporter, _ = watched(tmp_path / "run", 4, name="gradual", learning_rate=0.02, at=[2, 4])
 
     moved = [{name.split(".")[0] for name in watch.changed(epoch)} for epoch in (1, 2, 3, 4)]
     assert moved == [{"head"}, {"second", "head"}, {"second", "head"}, {"first", "second", "head"}]
@@ -279,7 +279,7 @@ def test_in_a_gradual_run_a_stage_stays_bit_identical_until_it_joins(tmp_path: P
 
 
 def test_a_gradual_run_too_short_for_its_epochs_says_so(tmp_path: Path) -> None:
-    _, reporter, _ = watched(tmp_path / "run", 2, name="gradual", at=[2, 5])
+    _, reporter, _ = watched(tmp_path / "run", 2, name="gradual", learning_rate=0.02, at=[2, 5])
     assert reporter.warnings == [
         "strategy.at: no stage joins at [5], because the run has 2 epochs."
     ]

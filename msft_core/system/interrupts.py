@@ -4,7 +4,7 @@ While MindSpore runs an operator, its own handler of SIGINT sends SIGTERM to the
 would kill it. So msft catches SIGTERM too, and treats both signals alike; and SIGHUP, which comes
 when a terminal or a connection is closed. Under ``nohup`` SIGHUP stays ignored.
 
-What a run does then is in ``engine/run.py``; what is printed, in ``cli/errors.py``.
+What a run does then is in ``engine/epochs.py``; what is printed, in ``cli/errors.py``.
 """
 
 from __future__ import annotations

@@ -48,6 +48,10 @@ class ExportError(MsftError):
     """A classifier cannot be exported, or the exported file computes something else."""
 
 
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
+"""Error numbers that say that a disk is full, broken, or takes no files."""
+
+
 class OutputError(MsftError, OSError):
     """A file cannot be written: the disk is full, say, or the folder is read-only or gone.
 

@@ -15,14 +15,12 @@ from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
 
-from msft_core.errors import OutputError
+from msft_core.errors import OF_THE_DISK, OutputError
 
 _CHUNK = 1 << 20
 
 _TEMPORARY = ".tmp"
 """How the name of each temporary file and folder ends. It begins with a dot."""
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
@@ -82,7 +80,7 @@ def write_together(
             written = write(beside)
         except OSError as error:
             # Not what went wrong elsewhere, as with an image that `write` reads.
-            if error.errno in _NO_ROOM or str(beside) in str(error.filename):
+            if error.errno in OF_THE_DISK or str(beside) in str(error.filename):
                 raise OutputError(main, error, before) from error
             raise
         try:

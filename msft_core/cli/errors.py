@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import signal
 import traceback
 from collections.abc import Iterator
@@ -14,8 +13,6 @@ import typer
 if TYPE_CHECKING:
     from msft_core.types import RunReport
 
-
-_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
 
 ends_process = False
 """Whether the process ends with the command: not where a test calls it."""
@@ -68,12 +65,12 @@ def reported(*, verbose: bool | None = None) -> Iterator[None]:
 
 
 def _unforeseen(error: Exception, verbose: bool | None) -> str:
-    from msft_core.errors import first_line, in_a_line
+    from msft_core.errors import OF_THE_DISK, first_line, in_a_line
 
     if isinstance(error, MemoryError):
         return f"{in_a_line(error)}."
     # A plugin or a library wrote a file without msft_core.files.
-    if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+    if isinstance(error, OSError) and error.errno in OF_THE_DISK:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}. Make room, or write elsewhere."
     more = " --verbose shows where." if verbose is False else ""

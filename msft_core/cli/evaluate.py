@@ -94,7 +94,7 @@ def command(
 
         settings = _of_dataset(assignments or ())
         if csv is not None:
-            require_output(csv, ".csv", run=run if run.is_dir() else run.parent)
+            require_output(csv, ".csv", run=run)
         # What is asked for goes to standard output, and nothing else.
         reporter = console_reporter(quiet=quiet, verbose=verbose, to_stderr=True)
         found = evaluate(

@@ -88,10 +88,9 @@ def command(
         if explain and picture is None:
             raise UsageError("--explain draws into a picture: give --picture FILE too.")
         files, others = find_images(_names(images))
-        folder = run if run.is_dir() else run.parent
         for path, suffix in ((csv, ".csv"), (picture, ".png")):
             if path is not None:
-                require_output(path, suffix, run=folder, inputs=files)
+                require_output(path, suffix, run=run, inputs=files)
         # What is asked for goes to standard output, and nothing else.
         reporter = console_reporter(quiet=quiet, verbose=verbose, to_stderr=True)
         if others:

@@ -17,7 +17,7 @@ def require_output(
         path: the file.
         suffix: that its name must end in, such as ``.csv``. So ``--picture photo.jpg`` replaces no
             photograph.
-        run: the run folder: its own files are not replaced.
+        run: a run folder, or a checkpoint in one: its own files are not replaced.
         inputs: files that are read.
 
     Raises:
@@ -29,7 +29,8 @@ def require_output(
         raise UsageError(f"{path} cannot be written: there is no folder {path.parent}.")
     if path.suffix.lower() != suffix:
         raise UsageError(f"{path}: give a name that ends in {suffix}.")
-    if run is not None and path.exists() and path.parent.resolve() == run.resolve():
+    folder = run if run is None or run.is_dir() else run.parent
+    if folder is not None and path.exists() and path.parent.resolve() == folder.resolve():
         raise UsageError(f"{path} is a file of the run: name another file.")
     if any(path.resolve() == Path(one).resolve() for one in inputs):
         raise UsageError(f"{path} is one of the images: name another file.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from msft_core import config as configuration
 from msft_core.errors import DataError, MsftError, UsageError, first_line
 from msft_core.folders import listed, read_split
-from msft_core.runs.finished import ROUNDING
+from msft_core.runs.finished import changed_between
 from msft_core.runs.opening import made_the_predictions, read_facts
 from msft_core.runs.predictions_file import NAME as PREDICTIONS
 from msft_core.runs.predictions_file import read_predictions
@@ -224,23 +224,13 @@ def warnings_about(
 
 
 def contents_changed(run: FinishedRun, predictions: Predictions) -> list[str]:
-    """Whether images of val have another content than the run validated on.
-
-    The same checkpoint gives the same image the same probabilities, but for another engine's
-    rounding.
-    """
+    """Whether images of val have another content than the run validated on."""
     path = run.folder / PREDICTIONS
     if not path.is_file() or run.config.data.augment_validation:
         return []
     if not made_the_predictions(run.checkpoint, read_facts(run.folder)):
         return []
-    before = read_predictions(path)
-    of_before = dict(zip(before.ids, before.probabilities, strict=True))
-    changed = [
-        name
-        for name, values in zip(predictions.ids, predictions.probabilities, strict=True)
-        if name in of_before and abs(values - of_before[name]).max() > ROUNDING
-    ]
+    changed = changed_between(read_predictions(path), predictions)
     if not changed:
         return []
     return [

@@ -42,6 +42,20 @@ ROUNDING = 1e-3
 """Greater than what another engine or processor does to a probability."""
 
 
+def changed_between(before: Predictions, now: Predictions) -> list[str]:
+    """The ids of images that are in both, and have other probabilities than before.
+
+    The same checkpoint gives the same image the same probabilities, but for another engine's
+    rounding. So their content has changed.
+    """
+    of_before = dict(zip(before.ids, before.probabilities, strict=True))
+    return [
+        name
+        for name, values in zip(now.ids, now.probabilities, strict=True)
+        if name in of_before and abs(values - of_before[name]).max() > ROUNDING
+    ]
+
+
 class FinishedRun:
     """Implements ``msft_core.types.Run`` for a run that has ended.
 
@@ -247,21 +261,14 @@ class FinishedRun:
     def changed(self, split: str, ids: Sequence[str]) -> list[str]:
         """Which of these images have another content now than the one that was predicted.
 
-        The same checkpoint gives the same image the same probabilities, but for another engine's
-        rounding. Computes the network.
+        Computes the network.
         """
         from msft_core.images import subset
         from msft_core.runs.shown import indices_of
 
-        before = self.predictions(split)
-        of_before = dict(zip(before.ids, before.probabilities, strict=True))
         table = self._table(split)
         now = self.classifier.predict_table(subset(table, indices_of(table, split, ids)))
-        return [
-            name
-            for name, values in zip(now.ids, now.probabilities, strict=True)
-            if abs(values - of_before[name]).max() > ROUNDING
-        ]
+        return changed_between(self.predictions(split), now)
 
     def explain(self, split: str, ids: Sequence[str]) -> Array:
         """See ``Run``."""

@@ -85,6 +85,23 @@ def _joined(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return joined
 
 
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """All settings of nested sections by their dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found
+
+
+def section_of(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A section of a configuration; empty where there is none, or something else in its place."""
+    section = config.get(name)
+    return section if isinstance(section, Mapping) else {}
+
+
 def plugin_lists(raw: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """The lists ``plugins`` and ``without``. They are needed before anything else is checked.
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from msft_core.config import flat
 from msft_core.errors import UsageError
 from msft_core.pages.compared import p_text
 from msft_core.runs.comparison import (
@@ -140,7 +141,7 @@ def _differences(records: Sequence[RunRecord]) -> dict[str, tuple[Any, ...]]:
     """Settings and facts that are not the same in all runs."""
     facts = [
         {
-            **_flat(one.config),
+            **flat(one.config),
             **_facts(one.environment),
         }
         for one in records
@@ -154,7 +155,7 @@ def _facts(environment: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in environment.items() if key in FACTS}
     if isinstance(dataset := kept.get("dataset"), Mapping):
         kept["dataset"] = {key: value for key, value in dataset.items() if key not in _LONG}
-    return _flat(kept, "environment.")
+    return flat(kept, "environment.")
 
 
 def _place(key: str) -> int:
@@ -162,16 +163,6 @@ def _place(key: str) -> int:
     sections = ("dataset", "backbone", "strategy", "training", "data", "runtime", "cache")
     name = key.partition(".")[0]
     return sections.index(name) if name in sections else len(sections) + (name == "environment")
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _notes(
@@ -241,7 +232,7 @@ def _notes_of(record: RunRecord) -> list[str]:
 
 
 def _pictures_of(record: RunRecord) -> str:
-    return str(sorted(_flat(record.config.get("dataset", {})).items()))
+    return str(sorted(flat(record.config.get("dataset", {})).items()))
 
 
 def _some(classes: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,12 @@ from msft_core import config as configuration
 from msft_core.config import RunConfig
 from msft_core.engine.run import run_steps
 from msft_core.errors import UsageError
+from msft_core.features.fed import Fed
 from msft_core.runs.folder import is_run_folder
 from msft_core.runs.lock import lock_run_folder
 from msft_core.runs.opening import read_facts
-from msft_core.runs.record import read_record
-from msft_core.runs.state import FOLDER, SavedFeed, SavedState, StateFolder
+from msft_core.runs.record import RunRecord, read_record
+from msft_core.runs.state import FOLDER, SavedState, StateFolder
 from msft_core.system.console import console_reporter
 from msft_core.system.interrupts import Interrupts
 from msft_core.types import CHOSEN_KINDS, Array, Observer, Reporter, RunReport
@@ -107,23 +109,27 @@ class Before:
     @property
     def epochs(self) -> int:
         """The number of epochs that the run was begun with."""
-        epochs = _section(self.config, "training").get("epochs", 0)
+        epochs = configuration.section_of(self.config, "training").get("epochs", 0)
         return epochs if isinstance(epochs, int) else 0
 
     @property
     def _device(self) -> Any:
-        return _section(self.config, "runtime").get("device")
+        return configuration.section_of(self.config, "runtime").get("device")
 
     def is_complete(self, changes: Mapping[str, Any]) -> bool:
         """Whether nothing is left to do."""
         # Its status alone does not tell: it is written before the pictures are drawn.
         ended = self.facts.get("complete") is True
-        wanted = _section(changes, "training").get("epochs", self.epochs)
+        wanted = configuration.section_of(changes, "training").get("epochs", self.epochs)
         return ended and not (isinstance(wanted, int) and wanted > self.epochs)
+
+    @cached_property
+    def _record(self) -> RunRecord:
+        return read_record(self.folder)
 
     def completion(self) -> str:
         """That the run is complete, in a line."""
-        record = read_record(self.folder)
+        record = self._record
         best = record.best
         found = f", best {best.metric} {best.value:.6f} in epoch {best.epoch}" if best else ""
         reason = self.facts.get("reason")
@@ -135,7 +141,7 @@ class Before:
 
     def report(self) -> RunReport:
         """How the run ended."""
-        record = read_record(self.folder)
+        record = self._record
         stopped = self.facts.get("status") == "stopped"
         return RunReport(
             "stopped" if stopped else "completed",
@@ -172,7 +178,9 @@ class Before:
             UsageError: there is one.
         """
         for kind in CHOSEN_KINDS:
-            old, new = (_section(one, kind).get("name") for one in (self.config, changes))
+            old, new = (
+                configuration.section_of(one, kind).get("name") for one in (self.config, changes)
+            )
             if new is not None and new != old:
                 raise self._differs([f"{kind}.name = {old!r}, not {new!r}"])
 
@@ -195,13 +203,13 @@ class Before:
             UsageError: a setting is another one that decides the result.
         """
         # Not from config.toml, which somebody may have edited, where there is a state.
-        old = _flat(self.saved.config if self.saved else self.config)
-        new = _flat(config.to_mapping())
+        old = configuration.flat(self.saved.config if self.saved else self.config)
+        new = configuration.flat(config.to_mapping())
         differing = [
             key for key in sorted(old.keys() & new.keys()) if old[key] != new[key]
         ] + sorted(old.keys() - new.keys())
         # A default that a newer version or another plugin has in addition is no difference.
-        differing += sorted((new.keys() & _flat(asked).keys()) - old.keys())
+        differing += sorted((new.keys() & configuration.flat(asked).keys()) - old.keys())
         wrong = [key for key in differing if not _may_change(key)]
         if wrong:
             told = [f"{key} = {old.get(key)!r}, not {new.get(key)!r}" for key in wrong]
@@ -245,7 +253,7 @@ class Before:
                 "--weights, or begin a new run."
             )
 
-    def fed(self, config: RunConfig) -> SavedFeed | None:
+    def fed(self, config: RunConfig) -> Fed | None:
         """How frozen stages were fed; None where they may be fed in another way."""
         if self.saved is None or config.runtime.device != self._device:
             return None  # another device has other engines, and the user was told
@@ -339,22 +347,6 @@ def _open(path: Path) -> Before:
             )
     config = configuration.read_toml(folder / "config.toml")
     return Before(folder, config, read_facts(folder), states, saved)
-
-
-def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A section; empty where something else has its place, which is refused later."""
-    section = config.get(name)
-    return section if isinstance(section, Mapping) else {}
-
-
-def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in mapping.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
-        else:
-            found[prefix + key] = list(value) if isinstance(value, tuple) else value
-    return found
 
 
 def _may_change(key: str) -> bool:

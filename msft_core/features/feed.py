@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from msft_core.data.pipeline import Batch, KeyedPipeline, Pipeline, Use
 from msft_core.errors import UsageError
 from msft_core.features.cache import CannotStore, FeatureCache, NoRoom
+from msft_core.features.fed import Fed
 from msft_core.features.keys import ViewKeys, code_digest, parameters_digests
 from msft_core.features.pipeline import FeaturePipeline
 from msft_core.features.prefix import AskExtractor, EngineFailed, FrozenPrefix
@@ -21,22 +22,6 @@ from msft_core.types import Array, Reporter
 EXAMPLES = 3
 """Number of training images whose features every run computes at its start, to compare them with
 the stored ones. More than one, since one image may be blank."""
-
-
-class FedBefore(Protocol):
-    """How a run was fed before it was interrupted."""
-
-    @property
-    def views(self) -> int:
-        """See ``Feed``."""
-
-    @property
-    def engine(self) -> str:
-        """See ``Feed``."""
-
-    @property
-    def asks(self) -> bool:
-        """See ``Feed``."""
 
 
 class Feed:
@@ -69,7 +54,7 @@ class Feed:
         graph: bool,
         ask_extractor: AskExtractor | None,
         reporter: Reporter,
-        before: FedBefore | None = None,
+        before: Fed | None = None,
     ) -> None:
         self._trainer, self._pipelines = trainer, pipelines
         if before is not None:

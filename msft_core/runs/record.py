@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from msft_core.config.sources import read_toml
+from msft_core.config.sources import read_toml, section_of
 from msft_core.errors import UsageError, first_line
 from msft_core.files import json_value
 from msft_core.runs.folder import is_run_folder
@@ -57,7 +57,7 @@ class RunRecord:
     @property
     def epochs(self) -> int:
         """Number of epochs that the configuration asks for; 0 if it does not say."""
-        epochs = _section(self.config, "training").get("epochs", 0)
+        epochs = section_of(self.config, "training").get("epochs", 0)
         return epochs if isinstance(epochs, int) else 0
 
     def curve(self, metric: str) -> list[float]:
@@ -156,11 +156,6 @@ def _predictions(path: Path, facts: Mapping[str, Any]) -> Predictions | None:
     if len(set(predictions.ids)) < len(predictions.ids):
         raise UsageError(f"{path} is damaged: it names a file twice.")
     return predictions
-
-
-def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    section = config.get(name, {})
-    return section if isinstance(section, Mapping) else {}
 
 
 def named_apart(records: list[RunRecord]) -> list[RunRecord]:

@@ -6,20 +6,20 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from msft_core.errors import MsftError, UsageError, WeightsError
+from msft_core.features.fed import Fed
 from msft_core.files import hash_of, sha256_of
 from msft_core.runs.state import (
     SavedBest,
     SavedEvaluation,
-    SavedFeed,
     SavedState,
     StateFolder,
-    fields_of,
 )
 from msft_core.types import Array, Best, DatasetSplits, Predictions, Trainable
 from msft_core.weights import read_checkpoint
@@ -65,6 +65,7 @@ class StateSaver:
         self._began, self._warnings, self._every = began, warnings, every_seconds
         self._saved_at = time.monotonic()
         self._best: tuple[Best, str] | None = None
+        self._of_best: tuple[Evaluated | None, dict[str, Array]] = (None, {})
 
     @property
     def has_saved(self) -> bool:
@@ -88,7 +89,7 @@ class StateSaver:
         groups = {
             _NETWORK: network_arrays(state),
             _PLUGINS: arrays,
-            _BEST: _arrays_of(run.of_best, run.splits),
+            _BEST: self._arrays_of_best(run),
         }
         saved = SavedState(
             phase=phase,
@@ -102,14 +103,14 @@ class StateSaver:
             data=self._data,
             weights=self._weights,
             config=self._config,
-            feed=SavedFeed(run.feed.views, run.feed.engine, run.feed.asks, run.engines),
+            feed=Fed(run.feed.views, run.feed.engine, run.feed.asks, run.engines),
             seconds=time.perf_counter() - self._began,
             warnings=tuple(self._warnings()),
             best=self._saved_best(state.best, run.folder),
             of_best=_saved_evaluation(run.of_best) if state.best else None,
             plugins=plugins,
         )
-        self._folder.write(fields_of(saved), groups)
+        self._folder.write(asdict(saved), groups)
         self._saved_at = time.monotonic()
 
     def take_up(self, saved: SavedState, best: Best | None) -> None:
@@ -131,6 +132,12 @@ class StateSaver:
                 "callbacks had put another one there, which those of now do not choose. Resume "
                 "with the callbacks that the run had."
             )
+
+    def _arrays_of_best(self, run: LiveRun) -> dict[str, Array]:
+        """Its predictions, put together once and not for each state."""
+        if self._of_best[0] is not run.of_best:
+            self._of_best = (run.of_best, _arrays_of(run.of_best, run.splits))
+        return self._of_best[1]
 
     def _saved_best(self, best: Best | None, folder: Path) -> SavedBest | None:
         if best is None:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,7 +19,8 @@ import numpy as np
 from pydantic import Field, TypeAdapter
 
 from msft_core.errors import MsftError, UsageError, first_line
-from msft_core.files import flush, write_atomically, write_text
+from msft_core.features.fed import Fed
+from msft_core.files import content_digest, flush, json_value, write_atomically, write_text
 from msft_core.training.progress import PartOfEpoch
 from msft_core.types import Array, EpochRecord
 from msft_core.weights.formats import safetensors
@@ -76,23 +76,6 @@ class SavedEvaluation:
 
 
 @dataclass(frozen=True)
-class SavedFeed:
-    """How leading frozen stages are fed; a resumed run goes on in the same way.
-
-    Args:
-        views: stored views of each training image; 0 stores no features.
-        engine: what computes them; empty where there are none.
-        asks: whether extractors are asked for; not where one has failed.
-        engines: all that computed some so far.
-    """
-
-    views: Count
-    engine: str
-    asks: bool
-    engines: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class SavedState:
     """Where a run is. Arrays are apart.
 
@@ -129,7 +112,7 @@ class SavedState:
     data: Mapping[str, str]
     weights: str
     config: Mapping[str, Any]
-    feed: SavedFeed
+    feed: Fed
     seconds: Annotated[float, Field(ge=0)]
     warnings: tuple[str, ...]
     best: SavedBest | None = None
@@ -214,7 +197,7 @@ class StateFolder:
         """
         path = self.path / _INDEX
         try:
-            whole = json.loads(path.read_text(encoding="utf-8"))
+            whole = json_value(path.read_text(encoding="utf-8"))
             state = whole["state"]
             if whole["digest"] != _digest(_canonical(state)):
                 raise ValueError("its digest is not that of its content")
@@ -262,11 +245,6 @@ class StateFolder:
         return arrays
 
 
-def fields_of(value: Any) -> dict[str, Any]:
-    """A dataclass of this module as JSON has it."""
-    return asdict(value)
-
-
 def digest_of(arrays: Mapping[str, Array]) -> str:
     """Hash of names, types, shapes and values: 64 hex digits, SHA-256."""
     digest = hashlib.sha256()
@@ -293,6 +271,4 @@ def _canonical(state: Mapping[str, Any]) -> str:
 
 
 def _digest(text: str) -> str:
-    with suppress(UnicodeError):
-        return hashlib.blake2b(text.encode("ascii"), digest_size=16).hexdigest()
-    return ""
+    return content_digest(text.encode("ascii"))

@@ -249,7 +249,7 @@ def hash_of(*parts: object) -> bytes:
     return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
 
-def content_digest(data: bytes) -> str:
+def content_digest(data: bytes | memoryview) -> str:
     """Hash of an image's bytes: 32 hex digits, BLAKE2b."""
     return blake2b(data, digest_size=16).hexdigest()
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
+from msft_core.columns import Rows
 from msft_core.data.pipeline import Batch, KeyedPipeline
 from msft_core.features.prefix import BATCH, FrozenPrefix, relative_difference
 from msft_core.features.store import FeatureStore
@@ -44,9 +43,9 @@ class FeatureCache:
         *,
         description: Mapping[str, Any],
         store: FeatureStore,
-        keys: Sequence[bytes],
+        keys: Rows,
         example: Batch,
-        example_keys: Sequence[bytes],
+        example_keys: Rows,
         reporter: Reporter,
     ) -> None:
         self._prefix, self._store, self._reporter = prefix, store, reporter
@@ -57,7 +56,7 @@ class FeatureCache:
         try:
             self._space = store.open({**description, "extractor": prefix.engine})
             self._discard_if_changed(example_keys)
-            refusal = store.refusal(len(self._space.missing(keys)) * self._feature_bytes)
+            refusal = store.refusal(len(self._space.where_missing(keys)) * self._feature_bytes)
         except OSError as error:
             raise CannotStore(_in_words(error)) from error
         if refusal:
@@ -68,7 +67,7 @@ class FeatureCache:
         self,
         images: KeyedPipeline,
         epoch: int,
-        keys: Sequence[bytes],
+        keys: Rows,
         label: str,
         between: Callable[[], None],
     ) -> None:
@@ -86,12 +85,10 @@ class FeatureCache:
             CannotStore: the cache folder cannot be written, or the disk is full.
             PluginError: a stage or the extractor breaks the contract.
         """
-        missing = set(self._space.missing(keys))
-        if not missing:
+        # Images with the same content may share a feature: one of them is enough.
+        indices = self._space.where_missing(keys)
+        if not len(indices):
             return
-        # Images with the same content may share a feature.
-        index_of = {key: index for index, key in enumerate(keys) if key in missing}
-        indices = np.fromiter(index_of.values(), np.int64)
         portions = [indices[i : i + BATCH] for i in range(0, len(indices), BATCH)]
         title = f"{self._prefix.name} of {label}"
         progress = self._reporter.progress(title, len(indices), "images")
@@ -100,13 +97,13 @@ class FeatureCache:
             with self._space.writer() as writer, progress as advance:
                 for batch in images.batches(portions, epoch):
                     features = self._prefix.compute(batch.inputs)
-                    writer.add([keys[index] for index in batch.indices], features)
+                    writer.add(keys.take(batch.indices), features)
                     advance(len(batch.indices))
                     between()
         except OSError as error:
             raise CannotStore(_in_words(error)) from error
 
-    def read(self, keys: Sequence[bytes]) -> Array:
+    def read(self, keys: Rows) -> Array:
         """Features (len(keys), ...), in the order of ``keys``. Raises KeyError, OSError."""
         return self._space.read(keys)
 
@@ -114,7 +111,7 @@ class FeatureCache:
         """Close the files."""
         self._space.close()
 
-    def _discard_if_changed(self, example_keys: Sequence[bytes]) -> None:
+    def _discard_if_changed(self, example_keys: Rows) -> None:
         """Discard the stored features if the stages now compute other ones."""
         prefix, space = self._prefix, self._space
         missing = set(space.missing(example_keys))
@@ -124,7 +121,7 @@ class FeatureCache:
             return
         same = form == (prefix.shape, prefix.dtype)
         if same and there:
-            stored = space.read([example_keys[i] for i in there])
+            stored = space.read(example_keys.take(there))
             same = relative_difference(stored, prefix.of_example[there]) <= prefix.tolerance
         if same:
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from msft_core.columns import Rows
 from msft_core.data.pipeline import Batch
 from msft_core.errors import MsftError
 from msft_core.features.cache import CannotStore, FeatureCache
@@ -46,10 +47,10 @@ class FeaturePipeline:
         """See ``Pipeline``. Call ``prepare`` first."""
         images, keys = self._keys.images, self._keys.of_epoch(number)
         for indices in images.portions(number)[skip:]:
-            features = self._read([keys[index] for index in indices], number)
+            features = self._read(keys.take(indices), number)
             yield Batch(features, images.labels(indices), indices)
 
-    def _read(self, keys: list[bytes], epoch: int) -> Array:
+    def _read(self, keys: Rows, epoch: int) -> Array:
         """Read features; those that another run has evicted meanwhile are computed again."""
         for _ in range(_ATTEMPTS):
             try:

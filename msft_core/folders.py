@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from hashlib import blake2b
@@ -59,7 +59,7 @@ def files_below(root: Path) -> list[Path]:
 
 def sub_folders(root: Path) -> list[Path]:
     """Return the sub-folders, sorted by name, without hidden ones. Raises DataError."""
-    return [root / name for name in sorted(e.name for e in _entries(root) if _is_folder(e))]
+    return [root / name for name in sorted(e.name for e in _entries(root, _is_folder))]
 
 
 def require_folder(path: Path) -> None:
@@ -83,7 +83,11 @@ def find_folder(root: Path, names: Sequence[str]) -> Path | None:
 
     Raises: DataError if there are several.
     """
-    found = [path for path in sub_folders(root) if path.name.lower() in names]
+    return _find_among(sub_folders(root), root, names)
+
+
+def _find_among(folders: Sequence[Path], root: Path, names: Sequence[str]) -> Path | None:
+    found = [path for path in folders if path.name.lower() in names]
     if len(found) > 1:
         listing = " and ".join(f"{path.name}/" for path in found)
         raise DataError(f"{root} has {listing}: keep only one of them")
@@ -92,12 +96,13 @@ def find_folder(root: Path, names: Sequence[str]) -> Path | None:
 
 def find_split_roots(root: Path, depth: int = 3) -> list[Path]:
     """Return ``root`` or the folders up to ``depth`` levels below it that hold train/CLASS/."""
-    train = find_folder(root, TRAIN_NAMES)
+    folders = sub_folders(root)
+    train = _find_among(folders, root, TRAIN_NAMES)
     if train is not None and sub_folders(train):
         return [root]
     if depth == 0:
         return []
-    return [found for sub in sub_folders(root) for found in find_split_roots(sub, depth - 1)]
+    return [found for sub in folders for found in find_split_roots(sub, depth - 1)]
 
 
 def read_splits(
@@ -365,10 +370,12 @@ def listed(names: Sequence[str], most: int = 20) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
+def _entries(
+    folder: Path | str, wanted: Callable[[os.DirEntry[str]], bool] = lambda _: True
+) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            return [entry for entry in entries if not _is_litter(entry.name)]
+            return [entry for entry in entries if wanted(entry) and not _is_litter(entry.name)]
     except OSError as error:
         raise DataError(f"cannot read the folder {folder}: {error.strerror or error}") from error
 

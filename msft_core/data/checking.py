@@ -16,7 +16,7 @@ from PIL import Image
 from msft_core.columns import Hashes, Numbers, Rows, sortable
 from msft_core.data import looks
 from msft_core.data.checked import checked_table, read_image
-from msft_core.data.memory import DIGEST_BYTES, CheckMemory, releases
+from msft_core.data.memory import DIGEST_BYTES, CheckMemory, find_alike_once, releases
 from msft_core.errors import DataError, PluginError
 from msft_core.files import content_digest
 from msft_core.images import FileTable, ImageError, decode
@@ -56,6 +56,7 @@ class Findings:
         twins: pairs (train id, val id) of images with the same bytes.
         digests: for "train" and "val", the hash of each image's bytes, in the order of the split.
         looks: likewise the look of each image, see ``looks``.
+        memory: the folder that keeps what is known of images between runs.
     """
 
     splits: DatasetSplits
@@ -63,11 +64,12 @@ class Findings:
     twins: tuple[tuple[str, str], ...]
     digests: dict[str, Hashes]
     looks: dict[str, Rows]
+    memory: Path | None = None
 
     @cached_property
     def near_duplicates(self) -> NearDuplicates:
         """Validation images that look like a training image, apart from ``twins``."""
-        alike = looks.find_alike(self.looks["val"], self.looks["train"])
+        alike = find_alike_once(self.memory, self.looks["val"], self.looks["train"])
         twins = {of_val for _, of_val in self.twins}
         train, val = self.splits.train.ids, self.splits.val.ids
         pairs = ((train[of_train], val[of_val]) for of_val, of_train in alike.pairs)
@@ -134,7 +136,7 @@ def check_splits(
     twins = duplicates_between(kept.train, checks["train"], kept.val, checks["val"])
     digests = {name: check.digests for name, check in checks.items()}
     of_images = {name: check.looks for name, check in checks.items()}
-    return Findings(kept, skipped, twins, digests, of_images)
+    return Findings(kept, skipped, twins, digests, of_images, memory)
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,7 @@ def check_images(
         if files is None:
             return
         where = slice(part.start, part.stop)
-        known, of_files = memory.digests_of(files[where])
+        known, of_files = memory.digests_of(list(files[where]))
         decoded, of_digests = memory.looks_of(of_files)
         digests[where], found_looks[where], good[where] = of_files, of_digests, known & decoded
 
@@ -235,22 +237,27 @@ def check_images(
 
     skipped: list[SkippedImage] = []
     threads = max(1, workers)
-    with (
-        reporter.progress("checking images", total, "images") as advance,
-        ThreadPoolExecutor(threads, thread_name_prefix="msft-check") as pool,
-    ):
-        # In blocks, so that a million images do not become a million waiting tasks.
-        for start in range(0, total, _BLOCK):
-            block = range(start, min(start + _BLOCK, total))
-            part = -(-len(block) // threads)
-            list(pool.map(recall, (block[i : i + part] for i in range(0, len(block), part))))
-            unknown = (start + np.flatnonzero(~good[block.start : block.stop])).tolist()
-            advance(len(block) - len(unknown))
-            for index, reason in zip(unknown, pool.map(examine, unknown), strict=True):
-                if reason:
-                    path = None if paths is None else paths[index]
-                    skipped.append(SkippedImage(table.ids[index], path, reason))
-                advance(1)
+    try:
+        with (
+            reporter.progress("checking images", total, "images") as advance,
+            ThreadPoolExecutor(threads, thread_name_prefix="msft-check") as pool,
+        ):
+            # In blocks, so that a million images do not become a million waiting tasks.
+            for start in range(0, total, _BLOCK):
+                block = range(start, min(start + _BLOCK, total))
+                part = -(-len(block) // threads)
+                list(pool.map(recall, (block[i : i + part] for i in range(0, len(block), part))))
+                unknown = (start + np.flatnonzero(~good[block.start : block.stop])).tolist()
+                advance(len(block) - len(unknown))
+                for index, reason in zip(unknown, pool.map(examine, unknown), strict=True):
+                    if reason:
+                        path = None if paths is None else paths[index]
+                        skipped.append(SkippedImage(table.ids[index], path, reason))
+                    advance(1)
+    except BaseException:
+        # Hours of work, perhaps: the next start goes on from here.
+        memory.save_rows(digests[good], found_looks[good])
+        raise
     kept = np.flatnonzero(good)
     if len(kept) < total:
         digests, found_looks = digests[kept], found_looks[kept]

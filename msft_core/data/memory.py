@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from msft_core.columns import find_sorted, sortable
-from msft_core.data.looks import BYTES
+from msft_core.columns import Rows, find_sorted, sortable
+from msft_core.data.looks import ALL_BITS, BYTES, LOW_BITS, MOST_COMPARED, Alike, find_alike
 from msft_core.files import content_digest, hash_of, remove_leftovers, write_atomically
 from msft_core.images import decoders
 from msft_core.types import Array
@@ -22,6 +22,9 @@ DIGEST_BYTES = 16
 _IMAGE_ENTRY = DIGEST_BYTES + BYTES  # digest, look
 _FILE_ENTRY = 3 * DIGEST_BYTES  # path, fingerprint, digest
 _MOST_FILES = 2_000_000
+_FEW = 1000
+_ALIKE = "alike"
+_MOST_ALIKE = 50
 _RACY_SECONDS = 2.0
 """A file that changed so shortly before it was read may change again within the clock's tick, and
 have the same time: it is not remembered. Git calls this racy."""
@@ -56,18 +59,20 @@ class CheckMemory:
 
         Returns: bool (N,), which of them are known; uint8 (N, 16), their digests.
         """
-        digests: Array = np.zeros((len(paths), DIGEST_BYTES), np.uint8)
-        keys = _rows(map(_path_key, paths))
-        place = find_sorted(self._file_keys, keys)
+        place = find_sorted(self._file_keys, _rows(map(_path_key, paths)))
         known = place >= 0
-        for index in np.flatnonzero(known):
-            entry = self._files[place[index]]
+        entries = self._files[place] if len(self._files) else np.zeros((len(paths), 48), np.uint8)
+        fingerprints = entries[:, DIGEST_BYTES : 2 * DIGEST_BYTES].tobytes()
+        for index in np.flatnonzero(known).tolist():
+            start = index * DIGEST_BYTES
             try:
-                known[index] = _fingerprint(os.stat(paths[index])) == entry[16:32].tobytes()  # noqa: PTH116 - a Path takes as long again
-            except (OSError, ValueError):
+                # os.stat, since a Path takes as long again.
+                now = _fingerprint(os.stat(paths[index]))  # noqa: PTH116
+            except OSError:
+                now = b""
+            if now != fingerprints[start : start + DIGEST_BYTES]:
                 known[index] = False
-            digests[index] = entry[32:]
-        return known, digests
+        return known, entries[:, 2 * DIGEST_BYTES :]
 
     def looks_of(self, digests: Array) -> tuple[Array, Array]:
         """The looks of images that decoded with this release of msft and Pillow.
@@ -137,6 +142,33 @@ class CheckMemory:
     @property
     def _files_path(self) -> Path | None:
         return self._folder / "files" if self._folder else None
+
+
+def find_alike_once(folder: Path | None, asked: Rows, others: Rows) -> Alike:
+    """``looks.find_alike``, or what it found before among the same looks.
+
+    Args:
+        folder: see ``CheckMemory``.
+        asked: looks of images.
+        others: looks of other images.
+    """
+    if folder is None or len(asked) < _FEW:
+        return find_alike(asked, others)
+    limits = (LOW_BITS, ALL_BITS, MOST_COMPARED, len(asked))
+    key = hash_of(*limits, *(_seal(one.array.tobytes()).hex() for one in (asked, others))).hex()
+    path = folder / _ALIKE / key
+    # The first entry says whether all were compared, and the others are the pairs.
+    entries = _read(path, DIGEST_BYTES).reshape(-1).view("<i8").reshape(-1, 2)
+    if len(entries):
+        return Alike(tuple(map(tuple, entries[1:].tolist())), bool(entries[0, 0]))
+    alike = find_alike(asked, others)
+    entries = np.array([(int(alike.complete), 0), *alike.pairs], "<i8")
+    with suppress(OSError):
+        _write(path, entries.view(np.uint8))
+        newest = sorted(path.parent.iterdir(), key=lambda one: one.stat().st_mtime)
+        for old in newest[:-_MOST_ALIKE]:
+            old.unlink()
+    return alike
 
 
 def releases() -> str:

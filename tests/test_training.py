@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mindspore import nn
 
 from msft_core import (
     Backbone,
+    DeviceError,
     OptimizerSpec,
     ParameterGroup,
     Preprocessing,
@@ -30,6 +32,7 @@ from msft_core.training.losses import mean_loss, softmax
 from msft_core.training.schedules import Schedule
 from msft_core.training.state import TrainState
 from msft_core.training.step import drive_dropout
+from msft_core.training.sync_norm import synchronise
 from msft_core.training.trainer import Trainer
 
 HEAD = ("head.weight", "head.bias")
@@ -428,3 +431,30 @@ def test_softmax_and_loss_agree_with_the_definition(rows: list[list[float]]) -> 
     exact /= exact.sum(axis=1, keepdims=True)
     expected = -np.log(exact[np.arange(len(rows)), labels]).mean()
     assert mean_loss(logits, labels) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+def test_a_synchronised_batch_norm_takes_the_place_and_the_parameters_of_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Synchronised(nn.BatchNorm2d):
+        """Stands in for the cell that MindSpore has on Ascend only."""
+
+    monkeypatch.setattr(nn, "SyncBatchNorm", Synchronised)
+    backbone = tiny.build_backbone("tiny", 2, tiny.TinyBackboneSettings())
+    assert backbone is not None
+    network = Chain([stage.cell for stage in backbone.stages])
+    images = ms.Tensor(np.random.default_rng(0).random((3, 3, 16, 16), np.float32))
+
+    def seen() -> tuple[list[tuple[str, int]], np.ndarray]:
+        network.set_train(False)
+        return [(p.name, id(p)) for p in network.get_parameters()], network(images).asnumpy()
+
+    parameters, outputs = seen()
+    with pytest.raises(DeviceError, match="on Ascend only, not on cpu"):
+        synchronise(backbone, "cpu")
+    assert synchronise(backbone, "ascend") == 2
+    assert seen()[0] == parameters
+    np.testing.assert_array_equal(seen()[1], outputs)
+    kinds = [type(cell) for _, cell in network.cells_and_names()]
+    assert kinds.count(Synchronised) == 2
+    assert nn.BatchNorm2d not in kinds

@@ -35,6 +35,11 @@ class TrainingSettings(Settings):
     save_minutes: float = Field(
         5.0, gt=0, description="within an epoch, how often is saved what --resume goes on from"
     )
+    sync_batch_norm: bool = Field(
+        False,
+        description="of several processes: batch norm takes the statistics of the whole batch "
+        "(Ascend only)",
+    )
     drop_remainder: bool = Field(False, description="leave out the last batch if it is smaller")
     views: int = Field(
         4,

@@ -224,8 +224,9 @@ class Before:
             )
         if "runtime.processes" in differing:
             reporter.info(
-                f"The run goes on in {new['runtime.processes']} processes, not "
-                f"{old['runtime.processes']}: its numbers are the same to about five digits."
+                f"The run goes on with runtime.processes = {new['runtime.processes']}, not "
+                f"{old['runtime.processes']}: its numbers are the same to five digits, and "
+                "where batch norm trains about the same."
             )
         if self.saved and config.training.epochs < self.saved.selected:
             raise UsageError(

@@ -145,6 +145,7 @@ def run_steps(
         if_refused.callback(folder.discard)
 
         # 6: the device; MindSpore is imported here and no earlier.
+        from msft_core.system.agreeing import require_same
         from msft_core.system.device import clamp_workers, prepare, versions
         from msft_core.system.group import join
 
@@ -175,11 +176,12 @@ def run_steps(
         from msft_core.features.keys import parameters_digests
         from msft_core.features.store import FeatureStore
         from msft_core.pages import RunPages
-        from msft_core.runs.live import LiveRun, require_same
+        from msft_core.runs.live import LiveRun
         from msft_core.runs.saving import StateSaver, data_digests
         from msft_core.runs.state import StateFolder
         from msft_core.training.randomness import random_cells
         from msft_core.training.state import TrainState
+        from msft_core.training.sync_norm import synchronise
         from msft_core.training.trainer import Trainer
 
         mindspore.set_seed(settled.training.seed)
@@ -191,6 +193,9 @@ def run_steps(
             )
         if check_backbone:
             check_backbone(backbone)
+        if settled.training.sync_batch_norm and group.size > 1:
+            count = synchronise(backbone, device.device)
+            reporter.info(f"{count} batch norms take the statistics of all processes.")
         state = TrainState(backbone, settled.training.seed)
         trainer = Trainer(state, owner, classes, device, reporter.info, group)
         interrupts.install()

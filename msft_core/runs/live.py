@@ -34,7 +34,7 @@ from msft_core.runs.saving import (
     states_of_plugins,
 )
 from msft_core.runs.state import SavedState
-from msft_core.system.agreeing import agreed, checking
+from msft_core.system.agreeing import agreed, checking, require_same
 from msft_core.system.device import versions
 from msft_core.system.group import Group
 from msft_core.system.interrupts import Interrupts
@@ -538,21 +538,6 @@ class LiveRun:
             ),
             epoch=self.state.epoch,
         )
-
-
-def require_same(group: Group, value: str, what: str) -> None:
-    """Compare something in all processes.
-
-    Raises:
-        MsftError: it is not the same everywhere.
-    """
-    told = group.all(value, "compare")
-    for rank, other in enumerate(told):
-        if other != told[0]:
-            raise MsftError(
-                f"{what} are not the same in process {rank} as in process 0 "
-                f"({group.hosts[rank]}, {group.hosts[0]})."
-            )
 
 
 _OF_THE_CORE = ("epoch", "train", "val", "learning_rate", "seconds", "step_ms")

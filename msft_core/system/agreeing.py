@@ -83,6 +83,21 @@ def check_after_step(group: Group, interrupts: Interrupts) -> None:
         raise KeyboardInterrupt
 
 
+def require_same(group: Group, value: str, what: str) -> None:
+    """Compare something in all processes.
+
+    Raises:
+        MsftError: it is not the same everywhere.
+    """
+    told = group.all(value, "compare")
+    for rank, other in enumerate(told):
+        if other != told[0]:
+            raise MsftError(
+                f"{what} are not the same in process {rank} as in process 0 "
+                f"({group.hosts[rank]}, {group.hosts[0]})."
+            )
+
+
 def _told(error: BaseException | None, like: Sequence[type[Exception]]) -> list[str] | None:
     if error is None:
         return None

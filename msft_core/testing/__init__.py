@@ -5,7 +5,8 @@ Fixtures: ``msft_run`` trains a tiny network on a tiny dataset, with additional 
 ``msft_context`` is a ``Context`` for direct hook calls; ``msft_cli`` runs the command line.
 Functions: ``assert_dataset``, ``assert_backbone``, ``assert_strategy``, ``assert_callback``,
 ``assert_metric`` and ``assert_exporter`` check that a component keeps the contract;
-``assert_resumes`` checks that an interrupted run goes on as if nothing had happened.
+``assert_resumes`` checks that an interrupted run goes on as if nothing had happened,
+``assert_same_in_processes`` that several processes give what one gives.
 ``assert_same_logits`` compares a backbone with the network that it was ported from.
 
 Nothing remains after a test: a plugin belongs to the run that receives it, the cache folder and the
@@ -32,6 +33,7 @@ from msft_core.testing.exporters import assert_exporter
 from msft_core.testing.given import split_plugins
 from msft_core.testing.metrics import assert_metric
 from msft_core.testing.ports import assert_same_logits
+from msft_core.testing.processes import assert_same_in_processes
 from msft_core.testing.recording import HookRecorder, RecordingReporter
 from msft_core.testing.resuming import assert_resumes
 from msft_core.testing.tracebacks import ending_at_the_author
@@ -50,6 +52,7 @@ __all__ = [
     "assert_exporter",
     "assert_metric",
     "assert_resumes",
+    "assert_same_in_processes",
     "assert_same_logits",
     "assert_strategy",
     "msft_cache",

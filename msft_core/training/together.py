@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 
 import mindspore as ms
@@ -10,6 +11,7 @@ from mindspore import ops
 
 from msft_core.data.pipeline import Batch
 from msft_core.errors import MsftError, first_line
+from msft_core.system.agreeing import require_same
 from msft_core.system.group import Group
 from msft_core.training.losses import mean_loss
 from msft_core.types import Array
@@ -79,6 +81,17 @@ class SharedStep:
             self._apply(row, images / whole)
         group.stops = any(interrupted for *_, interrupted in told)
         return mean, whole
+
+    def require_same_parameters(self, parameters: Sequence[ms.Parameter]) -> None:
+        """Compare values in all processes, which have the same gradients and the same optimizers.
+
+        Raises:
+            MsftError: they are not the same everywhere.
+        """
+        digest = hashlib.sha256()
+        for parameter in parameters:
+            digest.update(np.ascontiguousarray(parameter.asnumpy()).reshape(-1).view(np.uint8).data)
+        require_same(self._group, digest.hexdigest(), "the trained values")
 
     def _compute(
         self, batch: Batch, check: Callable[[Array, int], Array]

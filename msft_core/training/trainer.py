@@ -267,6 +267,8 @@ class Trainer:
                 with MINDSPORE, blaming(self.plugin, "build_backbone", _DOES_NOT_RUN):
                     step = self._shared.do(batches, self._checked)
                 yield step
+            changing = sorted(self.state.changing)
+            self._shared.require_same_parameters([self.state.parameters[n] for n in changing])
             return
         self._step = self._step or self._make_step()
         for batch in pipeline.epoch(epoch, done):

@@ -63,14 +63,17 @@ def ranks(run: Path) -> list[psutil.Process]:
     return [psutil.Process(one["pid"]) for one in facts["processes"]]
 
 
+def lives(process: psutil.Process) -> bool:
+    """Whether it has not ended. Where nobody asks for its status, its number stays for a while."""
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [2, 3])
-def test_training_everything_in_processes_gives_what_one_process_gives(processes: int) -> None:
+def test_two_processes_give_what_one_gives_as_stages_join() -> None:
     assert_same_in_processes(
         [Path(__file__).with_name("no_norm.py")],
-        processes=processes,
         backbone="no_norm",
-        strategy={"name": "gradual", "at": [2]} if processes == 2 else "finetune",
+        strategy={"name": "gradual", "at": [2]},
     )
 
 
@@ -104,7 +107,7 @@ def test_a_killed_process_ends_the_run_which_goes_on_in_one(
     assert f"process 1 of 2 (pid {other.pid}) was killed by signal 9" in errors
     assert "Its last words:" in errors
     assert f"msft run --resume {run}" in errors
-    assert not any(one.is_running() for one in all_)
+    assert not any(lives(one) for one in all_)
     assert "Run folder" in (run / "logs" / "rank_1.txt").read_text("utf-8")
     assert 1 <= len(metrics(run)) < 30
     done = len(metrics(run))
@@ -133,7 +136,7 @@ def test_a_signal_ends_all_processes_in_order(tmp_path: Path, msft_process: Comm
     assert process.returncode == 130, errors
     assert "interrupted." in errors
     assert "Traceback" not in out + errors
-    assert not any(one.is_running() for one in all_)
+    assert not any(lives(one) for one in all_)
     facts = json.loads((run / "environment.json").read_text("utf-8"))
     assert facts["status"] == "interrupted"
     assert len(facts["processes"]) == 2

@@ -28,7 +28,9 @@ a default value.
 MODULES = {
     "errors": "Each error has a message for the user. `suggest` returns the end of a message.",
     "images": "Tables of encoded images. Imports NumPy and Pillow.",
+    "columns": "Sequences of a few bytes an item, for tables of many images. Imports NumPy.",
     "folders": "Class folders on disk. Imports NumPy and Pillow.",
+    "packs": "Images in MindRecord shards. Imports NumPy and Pillow.",
     "downloads": "Downloads with a cache and a hash check.",
     "files": "Files that are written whole or not at all.",
     "weights": "Checkpoints. Imports NumPy.",
@@ -43,6 +45,8 @@ NAMES = {
     "images": "FileTable MemoryTable subset decode ImageError",
     "folders": """read_splits scan_class_folders files_below sub_folders find_folder
         find_split_roots require_folder TRAIN_NAMES VAL_NAMES TEST_NAMES""",
+    "columns": "Column Texts Numbers Rows Hashes FilePaths",
+    "packs": "read_pack PackedTable",
     "downloads": "fetch cached_path",
     "files": """write_atomically write_together write_text write_json write_json_lines json_text
         json_value follow_umask folder_beside rename_folder remove_leftovers""",

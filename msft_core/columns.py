@@ -285,18 +285,41 @@ def first_places(rows: Array) -> tuple[Array, Array]:
     return first[order], rank[inverse.reshape(-1)]
 
 
-def find_sorted(known: Array, rows: Array) -> Array:
-    """Where rows are among known ones.
+class Finder:
+    """Finds rows of bytes among known ones, in 8 bytes a row besides them.
 
     Args:
-        known: ascending, as ``sortable`` gives them, (K,). Of equal ones the last is found.
-        rows: uint8 (N, length).
-
-    Returns: int64 (N,), -1 for a row that is not there.
+        known: uint8 (K, length), ascending as ``sortable`` gives them. Of equal rows the last is
+            found.
     """
-    wanted = sortable(rows)
-    if not len(known):
-        return np.full(len(wanted), -1)
-    place = np.searchsorted(known, wanted, side="right") - 1
-    there = (place >= 0) & (known[place] == wanted)
-    return np.where(there, place, -1)
+
+    def __init__(self, known: Array) -> None:
+        self._known, self._starts = known, _starts(known)
+
+    def find(self, rows: Array) -> Array:
+        """Where rows are, int64 (N,); -1 for a row that is not there.
+
+        Args:
+            rows: uint8 (N, length).
+        """
+        if not len(self._known):
+            return np.full(len(rows), -1)
+        # Numbers are compared ten times as fast as bytes.
+        starts = _starts(rows)
+        place = np.searchsorted(self._starts, starts, side="right") - 1
+        unlike = place >= 0
+        while True:
+            unlike &= (self._known[place] != rows).any(axis=1)
+            # Another row that begins alike stands before it, perhaps.
+            place[unlike] -= 1
+            unlike &= place >= 0
+            gone = unlike & (self._starts[place] != starts)
+            place[gone] = -1
+            unlike &= ~gone
+            if not unlike.any():
+                return place
+
+
+def _starts(rows: Array) -> Array:
+    """The first 8 bytes of each row as a number, uint64 (N,), in the order of the rows."""
+    return np.ascontiguousarray(rows[:, :8]).view(">u8").reshape(-1).astype(np.uint64)

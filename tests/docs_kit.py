@@ -20,7 +20,7 @@ PAGES = [*READMES, *sorted(DOCS.rglob("*.md"))]
 REFERENCE = DOCS / "plugins" / "reference.md"
 NARRATED = [page for page in sorted((DOCS / "plugins").glob("*.md")) if page != REFERENCE]
 """Pages on which one thing follows from another: their blocks are done in order."""
-WALKED = [DOCS / "using.md", DOCS / "evaluating.md"]
+WALKED = [DOCS / "using.md", DOCS / "evaluating.md", DOCS / "data.md"]
 """The same for users: their Python is run where it stands."""
 DEPLOYING = DOCS / "deploying.md"
 """tests/test_deploying.py does what it says."""

@@ -105,7 +105,7 @@ def groups(text: str) -> dict[str, list[str]]:
 
 def test_help_lists_the_commands_in_groups(help_of: Help) -> None:
     assert groups(help_of("")) == {
-        "Train": ["run", "check", "fetch"],
+        "Train": ["run", "check", "fetch", "pack"],
         "Use a trained classifier": ["predict", "evaluate", "report", "compare", "export"],
         "Inspect and maintain": ["doctor", "plugins", "cache"],
         "Options": ["--version", "--help"],

@@ -16,11 +16,11 @@ import pytest
 
 from msft_core.columns import (
     FilePaths,
+    Finder,
     Hashes,
     Numbers,
     Rows,
     Texts,
-    find_sorted,
     first_places,
     has_repeats,
     sortable,
@@ -80,10 +80,20 @@ def test_arrays_show_their_items_as_python_values() -> None:
 
 def test_keys_with_zeros_at_their_ends_are_found_and_told_apart() -> None:
     keys = [bytes(16), b"\x01" + bytes(15), bytes(15) + b"\x01", b"\xff" * 16]
-    known = np.sort(sortable(Rows.of(keys, 16).array))
-    assert find_sorted(known, Rows.of(keys, 16).array).tolist() == [0, 2, 1, 3]
-    assert find_sorted(known, Rows.of([b"\x02" * 16], 16).array).tolist() == [-1]
-    assert find_sorted(known[:0], Rows.of(keys, 16).array).tolist() == [-1] * 4
+    rows = Rows.of(keys, 16).array
+    known = rows[np.argsort(sortable(rows))]
+    assert Finder(known).find(rows).tolist() == [0, 2, 1, 3]
+    assert Finder(known).find(Rows.of([b"\x02" * 16], 16).array).tolist() == [-1]
+    assert Finder(known[:0]).find(rows).tolist() == [-1] * 4
+
+
+def test_rows_that_begin_alike_are_told_apart() -> None:
+    start = bytes(range(8))
+    keys = [start + bytes(7) + bytes([i]) for i in (1, 3, 3, 5)]
+    finder = Finder(Rows.of([bytes(16), *keys, b"\xff" * 16], 16).array)
+    asked = [start + bytes(7) + bytes([i]) for i in range(7)]
+    assert finder.find(Rows.of(asked, 16).array).tolist() == [-1, 1, -1, 3, -1, 4, -1]
+    assert finder.find(Rows.of([bytes(15) + b"\x01"], 16).array).tolist() == [-1]
 
 
 def test_the_first_of_equal_rows_stands_for_all() -> None:

@@ -17,7 +17,7 @@ import pytest
 Complete = Callable[..., list[str]]
 Install = Callable[[str, str], None]
 
-DATASETS = ["canidae", "folder", "sample"]
+DATASETS = ["canidae", "folder", "packed", "sample"]
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_a_summary_may_have_any_characters(complete: Complete, install: Install)
 def test_a_plugin_of_the_same_line_is_completed(complete: Complete, tmp_path: Path) -> None:
     (tmp_path / "work" / "owls.py").write_text(dedent(OWL))
     assert complete("msft run --plugin owls.py --dataset ") == [*DATASETS, "owl_dataset"]
-    assert complete("msft run --without sample --dataset ") == ["canidae", "folder"]
+    assert complete("msft run --without sample --dataset ") == ["canidae", "folder", "packed"]
     assert complete("msft plugins --plugin owls.py show owl_d") == ["owl_dataset"]
 
 

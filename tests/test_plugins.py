@@ -60,8 +60,8 @@ def test_an_installed_plugin_is_listed_with_version_origin_hooks_and_components(
 def test_the_built_in_plugins_are_all_well() -> None:
     plugins = load_plugins()
     assert [p for p in plugins.infos if p.status != "ok"] == []
-    assert len(plugins.infos) == 13
-    assert set(plugins.components("dataset")) == {"folder", "canidae", "sample"}
+    assert len(plugins.infos) == 14
+    assert set(plugins.components("dataset")) == {"folder", "packed", "canidae", "sample"}
     assert set(plugins.components("backbone")) == {"resnet50", "efficientnet_lite0"}
     assert set(plugins.components("strategy")) == {"finetune", "freeze", "partial", "gradual"}
     callbacks = {"best_checkpoint", "figures", "health", "report"}

@@ -6,12 +6,13 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from msft_core.columns import Rows, find_sorted, sortable
+from msft_core.columns import Finder, Rows, sortable
 from msft_core.data.looks import ALL_BITS, BYTES, LOW_BITS, MOST_COMPARED, Alike, find_alike
 from msft_core.files import content_digest, hash_of, remove_leftovers, write_atomically
 from msft_core.images import decoders
@@ -36,7 +37,7 @@ class CheckMemory:
     A file that has the path, size, inode and times (of change, too, which no program can set) of
     an earlier run is not read again to know its digest. What is damaged on disk is forgotten.
 
-    It takes 64 bytes an image, and as many a file.
+    It takes 56 bytes an image, and as many a file.
 
     Args:
         folder: where it is kept; None to remember nothing.
@@ -46,7 +47,8 @@ class CheckMemory:
         self._folder = folder
         self._decoded = _sorted_by_start(_read(self._decoded_path, _IMAGE_ENTRY))
         self._files = _sorted_by_start(_read(self._files_path, _FILE_ENTRY))
-        self._decoded_keys, self._file_keys = _starts(self._decoded), _starts(self._files)
+        self._find_decoded = Finder(self._decoded[:, :DIGEST_BYTES])
+        self._find_files = Finder(self._files[:, :DIGEST_BYTES])
         self._new_files = bytearray()
 
     def digest_of(self, path: str) -> str | None:
@@ -59,7 +61,7 @@ class CheckMemory:
 
         Returns: bool (N,), which of them are known; uint8 (N, 16), their digests.
         """
-        place = find_sorted(self._file_keys, _rows(map(_path_key, paths)))
+        place = self._find_files.find(_rows(map(_path_key, paths)))
         known = place >= 0
         entries = self._files[place] if len(self._files) else np.zeros((len(paths), 48), np.uint8)
         fingerprints = entries[:, DIGEST_BYTES : 2 * DIGEST_BYTES].tobytes()
@@ -82,7 +84,7 @@ class CheckMemory:
 
         Returns: bool (N,), which of them are known to decode; uint8 (N, 32), their looks.
         """
-        place = find_sorted(self._decoded_keys, digests)
+        place = self._find_decoded.find(digests)
         known = place >= 0
         looks: Array = np.zeros((len(digests), BYTES), np.uint8)
         looks[known] = self._decoded[place[known], DIGEST_BYTES:]
@@ -119,7 +121,7 @@ class CheckMemory:
         """
         looks = looks.reshape(-1, BYTES)
         with suppress(OSError):
-            new = find_sorted(self._decoded_keys, digests) < 0
+            new = self._find_decoded.find(digests) < 0
             if self._decoded_path and new.any():
                 # What another run has added meanwhile stays.
                 before = _read(self._decoded_path, _IMAGE_ENTRY)
@@ -178,13 +180,15 @@ def releases() -> str:
 
 
 def _path_key(path: str) -> bytes:
-    return hash_of(path if os.path.isabs(path) else Path(path).absolute())  # noqa: PTH117 - quicker
+    whole = path if path.startswith(os.sep) else str(Path(path).absolute())
+    return blake2b(whole.encode("utf-8", "surrogateescape"), digest_size=DIGEST_BYTES).digest()
 
 
 def _fingerprint(status: os.stat_result) -> bytes:
-    return hash_of(
-        status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev
-    )
+    # `hash_of` all of them, in half the time.
+    size, changed, noted = status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    text = f"{size}\0{changed}\0{noted}\0{status.st_ino}\0{status.st_dev}"
+    return blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
 
 
 def _rows(hashes: Sequence[bytes] | map[bytes]) -> Array:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msft_core import config as configuration
-from msft_core.columns import Hashes, find_sorted, numbers
+from msft_core.columns import Finder, Hashes, numbers
 from msft_core.errors import DataError, MsftError, UsageError, first_line
 from msft_core.folders import listed, read_split
 from msft_core.runs.finished import changed_between
@@ -192,11 +192,12 @@ def find_trained_on(
     if split == "train" and images.own:
         return tuple(images.table.ids), ""
     try:
-        trained = np.sort(run.checked.digests["train"].sortable)
+        digests = run.checked.digests["train"]
+        trained = Finder(digests.array[np.argsort(digests.sortable)])
     except MsftError as error:
         reason = str(error).splitlines()[0] if run.is_whole else "the run folder is not there"
         return None, f"whether the classifier was trained on these images is not known: {reason}"
-    there = np.flatnonzero(find_sorted(trained, images.digests.array) >= 0)
+    there = np.flatnonzero(trained.find(images.digests.array) >= 0)
     return tuple(images.table.ids[index] for index in there), ""
 
 

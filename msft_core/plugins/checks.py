@@ -118,7 +118,7 @@ def _problem_of_splits(splits: object, _arguments: Mapping[str, Any]) -> str:
             return f"{name} has {len(table.ids)} ids and {len(table.labels)} labels"
         if has_repeats(table.ids):
             return f"{name} has two images with the same id"
-        if any(not 0 <= label < classes for label in table.labels):
+        if any(not 0 <= label < classes for label in set(table.labels)):
             return f"{name} has a label outside 0 to {classes - 1}"
         if not len(table.ids):
             return f"{name} has no images"

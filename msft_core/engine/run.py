@@ -23,7 +23,6 @@ from msft_core.system.console import console_reporter, training_view
 from msft_core.system.interrupts import Interrupts
 from msft_core.system.log_file import LogFile
 from msft_core.types import (
-    Array,
     Backbone,
     Context,
     DatasetSplits,
@@ -205,12 +204,13 @@ def run_steps(
         strategy = Strategy(asker, trainer, pipelines[Use.TRAINING].steps(), settled, reporter)
         initial = parameters_digests(trainer.network)
         data = data_digests(splits, found.digests)
-        arrays: Mapping[str, Mapping[str, Array]] = {}
+        restored = None
         if before and saved:
             before.warn_of_versions(versions(), reporter)
             before.require_same_start(data, initial[-1])
             strategy.ask_again(saved.selected, before.epochs)
-            arrays = before.restore(state, settled.training.epochs)
+            steps = pipelines[Use.TRAINING].steps()
+            restored = before.restore(state, splits, settled.training.epochs, steps)
             feed.refresh()
         else:
             strategy.select(1)
@@ -260,9 +260,11 @@ def run_steps(
             ),
             resumed=saved is not None,
         )
-        remembered = live.take_up(saved, arrays) if saved else {}
+        if saved and restored:
+            live.take_up(saved, restored)
         view = training_view(users, log)
         always.callback(view.close)
+        remembered = restored.plugins if restored else {}
         report = train_to_the_end(live, strategy, interrupts, view, log, began, remembered)
         conclude(live, report, time.perf_counter() - began, view, log)
         return report

@@ -77,7 +77,7 @@ def main() -> None:
         # `python -m msft_core` calls itself msft too: its help and its completion script say msft.
         app(prog_name="msft")
     except KeyboardInterrupt:
-        typer.echo("interrupted.", err=True)
+        errors.say("interrupted.")
         sys.exit(130)
     except BrokenPipeError:
         # The reader of the output closed it, as in `msft plugins | head`.

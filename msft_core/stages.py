@@ -60,7 +60,9 @@ class Dropout(nn.Cell):
         self._factors = (_as_int32(_FACTORS[0]), _as_int32(_FACTORS[1]))
         self.drive(None, mindspore.get_seed() or 0, 0)
 
-    def drive(self, clock: Parameter | None, seed: int, layer: int) -> None:
+    def drive(
+        self, clock: Parameter | None, seed: int, layer: int, first: Parameter | None = None
+    ) -> None:
         """Say where masks come from.
 
         Args:
@@ -68,6 +70,8 @@ class Dropout(nn.Cell):
                 for a count of this cell's own calls.
             seed: of the run.
             layer: tells the dropout layers of a network apart.
+            first: int32 scalar, the place in the batch of the first image that the cell gets,
+                where several processes share a batch; None where it gets all.
         """
         self._counts_calls = clock is None
         if clock is None:
@@ -75,6 +79,8 @@ class Dropout(nn.Cell):
             clock = Parameter(Tensor(0, dtype.int32), name=name, requires_grad=False)
         # Not registered as a parameter of the network: it is in no checkpoint and no list of names.
         object.__setattr__(self, "_clock", clock)
+        self._shares_batch = first is not None
+        object.__setattr__(self, "_first", first)
         self._key = _as_int32(_mixed(_mixed(seed & 0xFFFFFFFF) + layer))
 
     def construct(self, x: Tensor) -> Tensor:
@@ -83,6 +89,8 @@ class Dropout(nn.Cell):
             return x
         step = self._mix(self._clock + self._key)
         place = ops.arange(x.size).astype(dtype.int32)
+        if self._shares_batch:
+            place = place + self._first * (x.size // x.shape[0])
         bits = self._mix(ops.bitwise_xor(self._mix(place + step), step))
         drawn = ops.bitwise_and(ops.bitwise_right_shift(bits, 8), 0xFFFFFF)
         if self._counts_calls:

@@ -557,6 +557,14 @@ class Run(Protocol):
     def resumed(self) -> bool:
         """Whether the run went on after an interruption, from a saved state."""
 
+    @property
+    def rank(self) -> int:
+        """Which of the processes this is, from 0. Only 0 calls the hooks that get a ``Run``."""
+
+    @property
+    def processes(self) -> int:
+        """Number of processes that train together."""
+
     def settings(self, kind: Kind, name: str) -> Any:
         """Return the resolved settings of a component."""
 

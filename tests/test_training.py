@@ -278,14 +278,22 @@ def test_dropout_alone_is_the_same_for_one_seed_and_keeps_the_mean(graph: bool) 
     assert first.mean() == pytest.approx(1, abs=0.01)
 
 
-def masks(seed: int, step: int, layers: int = 2) -> list[np.ndarray]:
+def masks(
+    seed: int, step: int, layers: int = 2, first: int = 0, images: int = 32
+) -> list[np.ndarray]:
     """What each dropout layer of a network keeps of ones at a step of a run."""
     network = Chain([Dropout(p=0.5) for _ in range(layers)])
-    clock = drive_dropout(network, seed)
+    clock, first_image = drive_dropout(network, seed)
     clock.set_data(ms.Tensor(step, ms.int32))
+    first_image.set_data(ms.Tensor(first, ms.int32))
     network.set_train(True)
-    ones = ms.Tensor(np.ones((32, 500), np.float32))
+    ones = ms.Tensor(np.ones((images, 500), np.float32))
     return [part(ones).asnumpy() > 0 for part in network.parts]
+
+
+def test_a_process_drops_what_one_process_alone_would_drop_of_its_images() -> None:
+    for whole, part in zip(masks(3, 5), masks(3, 5, first=20, images=12), strict=True):
+        np.testing.assert_array_equal(part, whole[20:])
 
 
 def test_masks_of_another_seed_step_layer_or_image_have_nothing_in_common() -> None:

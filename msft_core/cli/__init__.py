@@ -24,7 +24,7 @@ from msft_core.cli import (
     report,
     run,
 )
-from msft_core.system import collector
+from msft_core.system import collector, ranks
 
 _TRAIN = "Train"
 _USE = "Use a trained classifier"
@@ -75,6 +75,10 @@ def main() -> None:
     atexit.register(errors.ignore_signals)
     try:
         # `python -m msft_core` calls itself msft too: its help and its completion script say msft.
+        if ranks.LAUNCH in os.environ:
+            from msft_core.engine.launch import work
+
+            work(lambda: app(prog_name="msft"))
         app(prog_name="msft")
     except KeyboardInterrupt:
         errors.say("interrupted.")

@@ -135,6 +135,41 @@ def command(
             rich_help_panel=_WHERE,
         ),
     ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Processes on this host that train together (runtime.processes).  [default: 1]",
+            rich_help_panel=_WHERE,
+        ),
+    ] = None,
+    nodes: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, help="Number of hosts, each with so many.", rich_help_panel=_WHERE
+        ),
+    ] = 1,
+    node_rank: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=0, help="Number of this host, from 0.", rich_help_panel=_WHERE
+        ),
+    ] = 0,
+    master_addr: Annotated[
+        str,
+        typer.Option(metavar="HOST", help="Address of host 0.", rich_help_panel=_WHERE),
+    ] = "127.0.0.1",
+    master_port: Annotated[
+        int,
+        typer.Option(
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help="Port of MindSpore's scheduler on host 0.",
+            rich_help_panel=_WHERE,
+        ),
+    ] = 0,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -206,7 +241,7 @@ def command(
             "backbone": {"name": backbone, "weights": weights},
             "strategy": {"name": strategy, "learning_rate": lr},
             "training": {"epochs": epochs, "batch_size": batch_size, "seed": seed},
-            "runtime": {"device": device},
+            "runtime": {"device": device, "processes": processes},
             "extractor": {} if extractor is None else {extractor: {"enabled": True}},
             "plugins": plugin,
             "without": without,
@@ -216,6 +251,8 @@ def command(
             _given(flags), *(configuration.parse_assignment(text) for text in assignments or [])
         )
         raw = configuration.merge(file, given)
+        if status := _in_processes(raw, resume, nodes, node_rank, master_addr, master_port):
+            raise typer.Exit(status[0])
         how: dict[str, Any] = {
             "reporter": console_reporter(quiet=quiet, verbose=verbose),
             "observers": [Tracer()] if trace and not is_asked_for() else [],
@@ -238,6 +275,43 @@ def command(
             if note:
                 how["reporter"].info(note)
             engine.run(raw, **how)
+
+
+def _in_processes(
+    raw: dict[str, Any],
+    resume: Path | None,
+    nodes: int,
+    node_rank: int,
+    master_addr: str,
+    master_port: int,
+) -> tuple[int] | None:
+    """Start the processes that were asked for, and wait for them: their exit status.
+
+    None where one process is enough, or where this is one of those that were started.
+    """
+    from msft_core import config as configuration
+    from msft_core.system.ranks import ranks_of
+
+    if ranks_of().size > 1:
+        return None
+    asked = configuration.section_of(raw, "runtime").get("processes")
+    if asked is None and resume and (resume / "config.toml").is_file():
+        of_run = configuration.read_toml(resume / "config.toml")
+        asked = configuration.section_of(of_run, "runtime").get("processes")
+    if nodes > 1 and master_addr == "127.0.0.1":
+        raise UsageError("--nodes needs --master-addr, the address of host 0 for all of them.")
+    if node_rank >= nodes:
+        raise UsageError(f"--node-rank {node_rank}: the {nodes} hosts are 0 to {nodes - 1}.")
+    if nodes == 1 and (not isinstance(asked, int) or asked <= 1):
+        return None
+
+    import sys
+
+    from msft_core.engine.launch import Cluster, launch
+
+    count = asked if isinstance(asked, int) else 1
+    cluster = Cluster(count, nodes, node_rank, master_addr, master_port)
+    return (launch(sys.argv[1:], cluster),)
 
 
 def _end(each: EachReport, quiet: bool) -> None:

@@ -74,6 +74,9 @@ class RuntimeSettings(Settings):
     mode: Literal["auto", "graph", "pynative"] = Field(
         "auto", description="auto: graph on an accelerator; on a CPU only for parts it makes faster"
     )
+    processes: int = Field(
+        1, ge=1, description="processes on this host that train together, each with its device"
+    )
     sink: bool = Field(
         False, description="feed whole epochs to the device at once (MindSpore's dataset sink mode)"
     )

@@ -34,8 +34,11 @@ class MindSporePipeline:
         """See ``Pipeline``."""
         return len(batch_sizes(len(self.table.labels), self.recipe))
 
-    def epoch(self, number: int, skip: int = 0) -> Iterator[Batch]:
+    def epoch(
+        self, number: int, skip: int = 0, *, part: tuple[int, int] = (0, 1)
+    ) -> Iterator[Batch]:
         """See ``Pipeline``. Batches that are left out are made all the same."""
+        assert part == (0, 1), "a run in several processes refuses this pipeline"
         dataset = self.dataset(number)
         iterator = dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)
         try:
@@ -44,6 +47,10 @@ class MindSporePipeline:
         except RuntimeError as error:
             # MindSpore says only that some Python code raised.
             raise self._failed[0] if self._failed else error from None
+
+    def whole_batches(self, number: int, part: tuple[int, int]) -> Iterator[Batch]:
+        """See ``Pipeline``."""
+        yield from self.epoch(number, part=part)
 
     def dataset(self, number: int) -> Any:
         """A ``mindspore.dataset`` of images, labels and indices for one epoch."""

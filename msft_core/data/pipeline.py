@@ -8,8 +8,9 @@ workers, the batch size and the other images do not change it. MindSpore's own p
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Protocol
@@ -53,11 +54,13 @@ class Batch:
         inputs: normalised images, float32 (N, 3, size, size), or their features, (N, ...).
         labels: int32 (N,).
         indices: int64 (N,), index of each image in its table.
+        first: where several processes share a batch, the place of the first image in it.
     """
 
     inputs: Array
     labels: Array
     indices: Array
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -127,8 +130,20 @@ class Pipeline(Protocol):
     def steps(self) -> int:
         """Number of batches in an epoch."""
 
-    def epoch(self, number: int, skip: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, counted from 1, without the first ``skip``."""
+    def epoch(
+        self, number: int, skip: int = 0, *, part: tuple[int, int] = (0, 1)
+    ) -> Iterator[Batch]:
+        """The batches of an epoch, counted from 1, without the first ``skip``.
+
+        Args:
+            number: of the epoch.
+            skip: so many batches are left out.
+            part: (rank, processes): of each batch only the part for that process, which may have
+                no image.
+        """
+
+    def whole_batches(self, number: int, part: tuple[int, int]) -> Iterator[Batch]:
+        """The batches of an epoch that fall to one of several processes: (rank, processes)."""
 
 
 class KeyedPipeline:
@@ -147,9 +162,22 @@ class KeyedPipeline:
         """See ``Pipeline``."""
         return len(batch_sizes(len(self._labels), self.recipe))
 
-    def epoch(self, number: int, skip: int = 0) -> Iterator[Batch]:
+    def epoch(
+        self, number: int, skip: int = 0, *, part: tuple[int, int] = (0, 1)
+    ) -> Iterator[Batch]:
         """See ``Pipeline``."""
-        yield from self.batches(self.portions(number)[skip:], number)
+        portions = self.portions(number)[skip:]
+        if part == (0, 1):
+            yield from self.batches(portions, number)
+            return
+        parts = [part_of(portion, part) for portion in portions]
+        with closing(self.batches(parts, number)) as batches:
+            for portion, batch in zip(portions, batches, strict=True):
+                yield replace(batch, first=first_of(len(portion), part))
+
+    def whole_batches(self, number: int, part: tuple[int, int]) -> Iterator[Batch]:
+        """See ``Pipeline``."""
+        yield from self.batches(self.portions(number)[part[0] :: part[1]], number)
 
     def portions(self, number: int) -> list[Array]:
         """The indices of the images in each batch of an epoch, int64 (n,) each."""
@@ -157,7 +185,7 @@ class KeyedPipeline:
         order = order_of(len(self._labels), self.recipe, number)
         return np.split(order[: sum(sizes)], np.cumsum(sizes)[:-1])
 
-    def batches(self, portions: Sequence[Array], number: int) -> Iterator[Batch]:
+    def batches(self, portions: Sequence[Array], number: int) -> Generator[Batch, None, None]:
         """A batch for each portion of indices, with the views that an epoch shows."""
         if self.recipe.workers:
             yield from self._in_threads(portions, number)
@@ -213,6 +241,8 @@ class KeyedPipeline:
             raise DataError(f"image {name} does not decode any more: {error}.") from error
 
     def _batch(self, portion: Array, views: Iterable[Array]) -> Batch:
+        if not len(portion):
+            return Batch(np.empty(0, np.float32), self.labels(portion), portion)
         pixels = normalise(np.stack(list(views)), self.recipe.preprocessing)
         return Batch(pixels, self.labels(portion), portion)
 
@@ -238,6 +268,19 @@ class KeyedPipeline:
                     future.cancel()
                 decoders.shutdown(wait=False, cancel_futures=True)
                 assembler.shutdown(wait=False, cancel_futures=True)
+
+
+def part_of(portion: Array, part: tuple[int, int]) -> Array:
+    """What falls to one of several processes: parts that differ by one at most, in order."""
+    rank, processes = part
+    return portion[first_of(len(portion), part) : first_of(len(portion), (rank + 1, processes))]
+
+
+def first_of(count: int, part: tuple[int, int]) -> int:
+    """Where the part of a process begins, of so many."""
+    rank, processes = part
+    each, more = divmod(count, processes)
+    return rank * each + min(rank, more)
 
 
 def batch_sizes(count: int, recipe: Recipe) -> list[int]:

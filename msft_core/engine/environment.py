@@ -16,6 +16,7 @@ from msft_core.files import sha256_of
 from msft_core.plugins.loading import FROM_PYTHON
 from msft_core.runs.live import LiveRun
 from msft_core.system.device import Runtime, versions
+from msft_core.system.group import Group
 from msft_core.training.trainer import Trainer
 from msft_core.types import MOVING_STATISTICS, Backbone, Best, ImageTable, RunReport, Stage
 
@@ -37,7 +38,12 @@ def features_depend_on(
 
 
 def environment(
-    config: RunConfig, device: Runtime, asker: Asker, found: Findings, trainer: Trainer
+    config: RunConfig,
+    device: Runtime,
+    asker: Asker,
+    found: Findings,
+    trainer: Trainer,
+    group: Group,
 ) -> dict[str, Any]:
     """The content of ``environment.json`` when a run begins."""
     splits, infos = found.splits, asker.plugins.infos
@@ -48,6 +54,10 @@ def environment(
         "device": device.device,
         "mode": "graph" if device.graph else "pynative",
         "sink": device.sink,
+        "processes": [
+            {"rank": rank, "pid": pid, "host": host}
+            for rank, (pid, host) in enumerate(zip(group.pids, group.hosts, strict=True))
+        ],
         "seed": config.training.seed,
         "dataset": {
             "name": config.dataset.name,

@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
+from msft_core.engine.follow import select
 from msft_core.errors import MsftError, first_line, in_a_line
+from msft_core.system.agreeing import check_after_step
 from msft_core.system.display import Outcome, TrainingView
 from msft_core.system.interrupts import Interrupts
 from msft_core.system.log_file import LogFile
@@ -58,8 +60,10 @@ def train_to_the_end(
         for epoch in range(run.state.epoch + 1, epochs + 1):
             if run.state.stop_reason:
                 break
-            if epoch > strategy.asked and strategy.select(epoch):
-                run.feed.refresh()
+            if epoch > strategy.asked:
+                with interrupts.held():
+                    run.group.tell("select", epoch=epoch)
+                    select(run, strategy, epoch)
             _train(epoch, run, interrupts, view)
             _call_back(epoch, run, interrupts, view)
         if run.state.stop_reason:
@@ -158,8 +162,10 @@ def _train(epoch: int, run: LiveRun, interrupts: Interrupts, view: TrainingView)
 
     part = run.state.part
     began = time.perf_counter() - part.seconds
-    with interrupts.held():
+    # Of several processes none may leave the others between here and the first step.
+    with interrupts.held(then_check=run.group.size == 1):
         view.begin_epoch(epoch)
+        run.group.tell("train", epoch=epoch)
         run.feed.prepare(Use.TRAINING, epoch, interrupts.check)
     train = run.feed.pipeline(Use.TRAINING)
     started, done = time.perf_counter(), part.steps
@@ -167,7 +173,7 @@ def _train(epoch: int, run: LiveRun, interrupts: Interrupts, view: TrainingView)
 
     def between() -> None:
         part.seconds = time.perf_counter() - began
-        interrupts.check()
+        check_after_step(run.group, interrupts)
         run.save_state_now_and_then()
 
     with interrupts.held():

@@ -22,6 +22,7 @@ from msft_core.runs.record import RunRecord, read_record
 from msft_core.runs.state import FOLDER, SavedState, StateFolder
 from msft_core.system.console import console_reporter
 from msft_core.system.interrupts import Interrupts
+from msft_core.system.ranks import ranks_of
 from msft_core.types import CHOSEN_KINDS, DatasetSplits, Observer, Reporter, RunReport
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ _MAY_CHANGE_KEYS = (
     "training.epochs",
     "training.save_minutes",
     "runtime.device",
+    "runtime.processes",
     "data.workers",
     "data.strict",
     # What they lead to is compared instead: the digests of the images and of the parameters.
@@ -78,9 +80,10 @@ def resume(
     interrupts, reporter = Interrupts(), reporter or console_reporter()
     with interrupts.caught(), ExitStack() as always:
         before = _open(Path(folder))
-        lock = always.enter_context(lock_run_folder(before.folder))
-        if lock.warning:
-            reporter.warning(lock.warning)
+        if ranks_of().rank == 0:
+            lock = always.enter_context(lock_run_folder(before.folder))
+            if lock.warning:
+                reporter.warning(lock.warning)
         # Again, since another process may have gone on with the run meanwhile.
         before = _open(Path(folder))
         changes = before.with_lists(configuration.merge(changes or {}))
@@ -226,6 +229,11 @@ class Before:
             reporter.warning(
                 f"the run goes on on another device ({new['runtime.device']}): its numbers will "
                 "not be to the bit those of a run that was never interrupted."
+            )
+        if "runtime.processes" in differing:
+            reporter.info(
+                f"The run goes on in {new['runtime.processes']} processes, not "
+                f"{old['runtime.processes']}: its numbers are the same to about five digits."
             )
         if self.saved and config.training.epochs < self.saved.selected:
             raise UsageError(

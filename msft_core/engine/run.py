@@ -14,14 +14,16 @@ from msft_core import config as configuration
 from msft_core.config import RunConfig
 from msft_core.engine.asking import Asker, Strategy
 from msft_core.engine.epochs import conclude, train_to_the_end
-from msft_core.errors import DataError, enough_memory
+from msft_core.engine.launch import log_into, note_run
+from msft_core.errors import DataError, UsageError, enough_memory
 from msft_core.plugins.loading import load_plugins
-from msft_core.runs.folder import ReopenedFolder, RunFolder, default_folder
+from msft_core.runs.folder import FolderOfFirst, ReopenedFolder, RunFolder, default_folder
 from msft_core.runs.lock import lock_run_folder
 from msft_core.system.cache_folder import cache_dir, warning_about_others
 from msft_core.system.console import console_reporter, training_view
 from msft_core.system.interrupts import Interrupts
 from msft_core.system.log_file import LogFile
+from msft_core.system.ranks import Ranks, ranks_of
 from msft_core.types import (
     Backbone,
     Context,
@@ -126,10 +128,14 @@ def run_steps(
             before.warn_of_plugins(loaded, without, reporter)
         _say_plugins(loaded, reporter)
         asker = Asker(loaded, settled, reporter)
+        ranks = ranks_of()
+        require_together(settled, ranks)
 
         # 5: the run folder, under a temporary name until the run begins.
-        if before:
-            folder: RunFolder = ReopenedFolder(before.folder)
+        if ranks.rank:
+            folder: RunFolder = FolderOfFirst()
+        elif before:
+            folder = ReopenedFolder(before.folder)
         else:
             folder = RunFolder(
                 Path(out) if out else default_folder(settled.dataset.name, settled.strategy.name),
@@ -139,18 +145,22 @@ def run_steps(
 
         # 6: the device; MindSpore is imported here and no earlier.
         from msft_core.system.device import clamp_workers, prepare, versions
+        from msft_core.system.group import join
 
         with interrupts.noted():
-            device = prepare(settled.runtime, reporter)
+            device = prepare(settled.runtime, reporter, ranks)
+            group = join(ranks, device.device, reporter.warning)
             interrupts.install()
+        interrupts.patient, group.interrupted = group.size > 1, lambda: interrupts.pending
         workers = clamp_workers(settled.data.workers, reporter)
 
         # 7: the dataset; check every image.
         if others := warning_about_others():
             reporter.warning(others)
         context = Context(settled.training.seed, cache_dir(), reporter)
-        splits, owner = asker.ask("build_dataset", "dataset", context=context)
-        found = _checked(splits, owner, settled, workers, reporter)
+        with group.leader_of_host_first():
+            splits, owner = asker.ask("build_dataset", "dataset", context=context)
+            found = _checked(splits, owner, settled, workers, reporter)
         splits = found.splits
         _introduce(splits, reporter)
 
@@ -159,11 +169,12 @@ def run_steps(
 
         from msft_core.data.pipeline import Use
         from msft_core.engine.environment import environment, features_depend_on
+        from msft_core.engine.follow import follow
         from msft_core.features.feed import Feed
         from msft_core.features.keys import parameters_digests
         from msft_core.features.store import FeatureStore
         from msft_core.pages import RunPages
-        from msft_core.runs.live import LiveRun
+        from msft_core.runs.live import LiveRun, require_same
         from msft_core.runs.saving import StateSaver, data_digests
         from msft_core.runs.state import StateFolder
         from msft_core.training.randomness import random_cells
@@ -173,13 +184,14 @@ def run_steps(
         mindspore.set_seed(settled.training.seed)
         classes = len(splits.classes)
         context = replace(context, classes=splits.classes)
-        backbone, owner = asker.ask(
-            "build_backbone", "backbone", num_classes=classes, context=context
-        )
+        with group.leader_of_host_first():  # it may have to download the weights
+            backbone, owner = asker.ask(
+                "build_backbone", "backbone", num_classes=classes, context=context
+            )
         if check_backbone:
             check_backbone(backbone)
         state = TrainState(backbone, settled.training.seed)
-        trainer = Trainer(state, owner, classes, device, reporter.info)
+        trainer = Trainer(state, owner, classes, device, reporter.info, group)
         interrupts.install()
         reporter.info(f"Backbone {backbone.name}, weights: {backbone.weights}")
         if random := list(random_cells(trainer.network)):
@@ -200,10 +212,13 @@ def run_steps(
             ask_extractor=asker.extractor(context, device.device),
             reporter=reporter,
             before=before.fed(settled) if before else None,
+            group=group,
         )
         strategy = Strategy(asker, trainer, pipelines[Use.TRAINING].steps(), settled, reporter)
         initial = parameters_digests(trainer.network)
         data = data_digests(splits, found.digests)
+        require_same(group, str(data), "the images")
+        require_same(group, initial[-1], "the network's first values")
         restored = None
         if before and saved:
             before.warn_of_versions(versions(), reporter)
@@ -220,7 +235,7 @@ def run_steps(
 
         # The run begins: write the facts of all steps above; give the folder its final name.
         folder.write_text("config.toml", settled.to_toml())
-        about = environment(settled, device, asker, found, trainer)
+        about = environment(settled, device, asker, found, trainer, group)
         about = before.about(about) if before else about
         folder.write_json("environment.json", {**about, "features": feed.engine})
         folder.write_json("classes.json", list(splits.classes))
@@ -228,11 +243,16 @@ def run_steps(
         # From here on an interruption has a run folder to tell of: it waits for step 9.
         interrupts.note()
         folder.commit()
-        if not before:  # who resumes a run has locked it
-            lock = always.enter_context(lock_run_folder(folder.path))
-            if lock.warning:
-                reporter.warning(lock.warning)
-        log.open(folder.path / "log.txt")
+        folder.path = Path(group.from_first(str(folder.path)))
+        if group.leads:
+            if not before:  # who resumes a run has locked it
+                lock = always.enter_context(lock_run_folder(folder.path))
+                if lock.warning:
+                    reporter.warning(lock.warning)
+            log.open(folder.path / "log.txt")
+            note_run(folder.path)
+        else:
+            log_into(folder.path, group.rank)
         if_refused.pop_all()
         reporter.info(f"Run folder {folder.path}")
 
@@ -259,15 +279,59 @@ def run_steps(
                 every_seconds=60 * settled.training.save_minutes,
             ),
             resumed=saved is not None,
+            group=group,
         )
         if saved and restored:
             live.take_up(saved, restored)
+        if not group.leads:
+            follow(live, strategy, interrupts)
+            feed.close()
+            return RunReport("completed", folder.path, None, ())
         view = training_view(users, log)
         always.callback(view.close)
         remembered = restored.plugins if restored else {}
-        report = train_to_the_end(live, strategy, interrupts, view, log, began, remembered)
+        try:
+            report = train_to_the_end(live, strategy, interrupts, view, log, began, remembered)
+        finally:
+            group.close()
         conclude(live, report, time.perf_counter() - began, view, log)
         return report
+
+
+def require_together(config: RunConfig, ranks: Ranks) -> None:
+    """Check that several processes can do a run, and that so many are there.
+
+    Raises:
+        UsageError: they cannot, or are not.
+    """
+    asked = config.runtime.processes
+    if ranks.size == 1:
+        if asked > 1:
+            raise UsageError(
+                f"runtime.processes = {asked}: one process was started. `msft run --processes "
+                f"{asked}` starts them; a program of your own is started by msrun, srun or mpirun."
+            )
+        return
+    if asked not in (1, ranks.local_size, ranks.size):
+        raise UsageError(
+            f"runtime.processes = {asked}, but {ranks.started_by} has started {ranks.size}: leave "
+            "--processes out, or give that number."
+        )
+    for name, value, why in (
+        ("runtime.sink", config.runtime.sink, "each step waits for all processes"),
+        (
+            "data.pipeline",
+            config.data.pipeline == "mindspore",
+            "its views depend on who makes them",
+        ),
+    ):
+        if value:
+            raise UsageError(f"{name} does not work in {ranks.size} processes: {why}.")
+    if config.training.batch_size < ranks.size:
+        raise UsageError(
+            f"training.batch_size = {config.training.batch_size}: the batch of all {ranks.size} "
+            "processes must have an image for each of them. Give a larger --batch-size."
+        )
 
 
 def _say_plugins(plugins: Plugins, reporter: Reporter) -> None:

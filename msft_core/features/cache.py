@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from msft_core.data.pipeline import Batch, KeyedPipeline
-from msft_core.features.prefix import BATCH, FrozenPrefix, relative_difference
+from msft_core.errors import MsftError
+from msft_core.features.prefix import BATCH, EngineFailed, FrozenPrefix, relative_difference
 from msft_core.features.store import FeatureStore
+from msft_core.system.agreeing import agreed, checking
+from msft_core.system.group import Group
 from msft_core.types import Array, Reporter
 
 
@@ -32,6 +36,7 @@ class FeatureCache:
         example: the features of a few training images as the prefix gives them now.
         example_keys: of these, to compare them with what is stored.
         reporter: for progress.
+        group: the processes that compute them together.
 
     Raises:
         NoRoom: there is no room for the features of all keys.
@@ -48,8 +53,10 @@ class FeatureCache:
         example: Batch,
         example_keys: Sequence[bytes],
         reporter: Reporter,
+        group: Group | None = None,
     ) -> None:
         self._prefix, self._store, self._reporter = prefix, store, reporter
+        self._group = group or Group()
         self.example, self.engine = example, prefix.engine
         if prefix.dtype.kind not in "biufc":
             raise CannotStore(f"{prefix.name} computes {prefix.dtype}, which cannot be stored")
@@ -71,8 +78,13 @@ class FeatureCache:
         keys: Sequence[bytes],
         label: str,
         between: Callable[[], None],
+        alone: bool = False,
     ) -> None:
         """Compute and store the features that are missing.
+
+        Several processes share the work: each computes its part, and then reads those of the
+        others. Where hosts have cache folders of their own, the processes of each host then share
+        what is missing there.
 
         Args:
             images: gives the views.
@@ -81,16 +93,52 @@ class FeatureCache:
             label: names the features in the progress bar.
             between: called after each batch. If it raises, the work stops and the features
                 computed so far are kept.
+            alone: compute all that this process misses, without the others.
 
         Raises:
             CannotStore: the cache folder cannot be written, or the disk is full.
             PluginError: a stage or the extractor breaks the contract.
         """
-        missing = set(self._space.missing(keys))
+        group = Group() if alone else self._group
+        here = group.ranks
+        for rank, size in ((here.rank, here.size), (here.local, here.local_size)):
+            missing = set(self._space.missing(keys))
+            if not any(group.all(bool(missing))):
+                return
+            # By the place in the list, which all processes have alike.
+            share = [
+                key for index, key in enumerate(keys) if index % size == rank and key in missing
+            ]
+            compute = partial(self._compute, images, epoch, keys, share, label)
+            agreed(
+                group,
+                partial(compute, checking(group, between)),
+                (MsftError, CannotStore, EngineFailed),
+            )
+            if group.size == 1:
+                return
+            self._space.reload()
+        agreed(group, lambda: self._require(keys), (CannotStore,))
+
+    def _require(self, keys: Sequence[bytes]) -> None:
+        if missing := self._space.missing(keys):
+            raise CannotStore(f"{len(missing)} features are not there after they were computed")
+
+    def _compute(
+        self,
+        images: KeyedPipeline,
+        epoch: int,
+        keys: Sequence[bytes],
+        missing: Sequence[bytes],
+        label: str,
+        between: Callable[[], None],
+    ) -> None:
+        """Compute the missing ones of these keys in this process."""
         if not missing:
             return
+        wanted = set(missing)
         # Images with the same content may share a feature.
-        index_of = {key: index for index, key in enumerate(keys) if key in missing}
+        index_of = {key: index for index, key in enumerate(keys) if key in wanted}
         indices = np.fromiter(index_of.values(), np.int64)
         portions = [indices[i : i + BATCH] for i in range(0, len(indices), BATCH)]
         title = f"{self._prefix.name} of {label}"

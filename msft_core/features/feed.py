@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from msft_core.data.pipeline import Batch, KeyedPipeline, Pipeline, Use
-from msft_core.errors import UsageError
+from msft_core.errors import MsftError, UsageError
 from msft_core.features.cache import CannotStore, FeatureCache, NoRoom
 from msft_core.features.fed import Fed
 from msft_core.features.keys import ViewKeys, code_digest, parameters_digests
 from msft_core.features.pipeline import FeaturePipeline
 from msft_core.features.prefix import AskExtractor, EngineFailed, FrozenPrefix
 from msft_core.features.store import FeatureStore
+from msft_core.system.group import Group
 from msft_core.training.trainer import Trainer
 from msft_core.types import Array, Reporter
 
@@ -39,6 +40,7 @@ class Feed:
         ask_extractor: asks the plugins for another engine; None where no plugin has one.
         reporter: shows progress, and the reason if features are not stored.
         before: how a run that is resumed was fed.
+        group: the processes that train together.
     """
 
     def __init__(
@@ -55,8 +57,10 @@ class Feed:
         ask_extractor: AskExtractor | None,
         reporter: Reporter,
         before: Fed | None = None,
+        group: Group | None = None,
     ) -> None:
         self._trainer, self._pipelines = trainer, pipelines
+        self._group = group or Group()
         if before is not None:
             views = before.views
             ask_extractor = ask_extractor if before.asks else None
@@ -86,6 +90,7 @@ class Feed:
             self._identity = (stages, digest)
             if stages:
                 self._open_cache(stages, digest)
+                self._agree(stages, digest)
         self._trainer.skip_stages(stages if self._cache else 0)
         before, self._before = self._before, None
         if before is not None and (before.views, before.engine) != (self._views, self.engine):
@@ -183,6 +188,7 @@ class Feed:
                     example=replace(example, inputs=prefix.of_example),
                     example_keys=[keys[index] for index in few],
                     reporter=self._reporter,
+                    group=self._group,
                 )
             except NoRoom as reason:
                 if self._views == 1:
@@ -199,6 +205,33 @@ class Feed:
                 f"{wanted} views of each training image do not fit into the cache: {why}. The run "
                 f"stores {self._views}."
             )
+
+    def _agree(self, stages: int, digest: str) -> None:
+        """Store in all processes or in none, and equally many views.
+
+        Raises:
+            MsftError: they have different engines.
+        """
+        told = self._group.all([self._cache is not None, self._views, self.engine])
+        if not all(stores for stores, *_ in told):
+            if self._cache is not None:
+                without = [rank for rank, (stores, *_) in enumerate(told) if not stores]
+                self._go_on_without(f"process {without[0]} cannot store them")
+            return
+        engines = [engine for *_, engine in told]
+        if len(set(engines)) > 1:
+            where = ", ".join(f"process {rank} by {one}" for rank, one in enumerate(engines))
+            raise MsftError(
+                f"the processes compute the frozen stages by different engines ({where}): install "
+                "the same on all hosts, or switch extractors off."
+            )
+        fewest = min(views for _, views, _ in told)
+        if any(views != fewest for _, views, _ in told):
+            self.close()
+            self._identity = (stages, digest)
+            self._set_views(fewest)
+            self._open_cache(stages, digest)
+            self._agree(stages, digest)
 
     def _make_prefix(self, stages: int, example: Array) -> FrozenPrefix:
         names = self._names(stages)

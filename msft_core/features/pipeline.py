@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from msft_core.data.pipeline import Batch
+from msft_core.data.pipeline import Batch, first_of, part_of
 from msft_core.errors import MsftError
 from msft_core.features.cache import CannotStore, FeatureCache
 from msft_core.features.keys import ViewKeys
@@ -31,7 +31,7 @@ class FeaturePipeline:
         """See ``Pipeline``."""
         return self._keys.images.steps()
 
-    def prepare(self, epoch: int, between: Callable[[], None]) -> None:
+    def prepare(self, epoch: int, between: Callable[[], None], alone: bool = False) -> None:
         """Compute the features that an epoch needs and that are not stored.
 
         See ``FeatureCache.complete``.
@@ -40,14 +40,24 @@ class FeaturePipeline:
         if images.recipe.augmentation:
             # Users see views counted from 1 in the order of the epochs. The last view has number 0.
             label += f", view {self._keys.view(epoch) or images.recipe.views}"
-        self._cache.complete(images, epoch, self._keys.of_epoch(epoch), label, between)
+        self._cache.complete(images, epoch, self._keys.of_epoch(epoch), label, between, alone)
 
-    def epoch(self, number: int, skip: int = 0) -> Iterator[Batch]:
+    def epoch(
+        self, number: int, skip: int = 0, *, part: tuple[int, int] = (0, 1)
+    ) -> Iterator[Batch]:
         """See ``Pipeline``. Call ``prepare`` first."""
-        images, keys = self._keys.images, self._keys.of_epoch(number)
-        for indices in images.portions(number)[skip:]:
-            features = self._read([keys[index] for index in indices], number)
-            yield Batch(features, images.labels(indices), indices)
+        for portion in self._keys.images.portions(number)[skip:]:
+            yield self._batch(part_of(portion, part), number, first_of(len(portion), part))
+
+    def whole_batches(self, number: int, part: tuple[int, int]) -> Iterator[Batch]:
+        """See ``Pipeline``. Call ``prepare`` first."""
+        for portion in self._keys.images.portions(number)[part[0] :: part[1]]:
+            yield self._batch(portion, number)
+
+    def _batch(self, indices: Array, number: int, first: int = 0) -> Batch:
+        keys = self._keys.of_epoch(number)
+        features = self._read([keys[index] for index in indices], number)
+        return Batch(features, self._keys.images.labels(indices), indices, first)
 
     def _read(self, keys: list[bytes], epoch: int) -> Array:
         """Read features; those that another run has evicted meanwhile are computed again."""
@@ -56,7 +66,8 @@ class FeaturePipeline:
                 return self._cache.read(keys)
             except KeyError:
                 try:
-                    self.prepare(epoch, lambda: None)
+                    # This process alone: the others may have theirs.
+                    self.prepare(epoch, lambda: None, alone=True)
                 except (CannotStore, EngineFailed) as error:
                     raise MsftError(f"stored features vanished, and {error}") from error
         raise MsftError(

@@ -157,6 +157,16 @@ class FinishedRun:
         """See ``Run``."""
         return self.is_whole and bool(opening.read_facts(self.folder).get("resumed"))
 
+    @property
+    def rank(self) -> int:
+        """See ``Run``."""
+        return 0
+
+    @property
+    def processes(self) -> int:
+        """See ``Run``."""
+        return 1
+
     def settings(self, kind: Kind, name: str) -> Any:
         """See ``Run``."""
         try:

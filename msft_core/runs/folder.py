@@ -154,6 +154,28 @@ class ReopenedFolder(RunFolder):
         """The run stays as it was."""
 
 
+class FolderOfFirst(RunFolder):
+    """The run folder as the other processes of a run have it: rank 0 alone writes it."""
+
+    def __init__(self) -> None:
+        self.path = self.final = Path()
+
+    def commit(self) -> None:
+        """Rank 0 does that."""
+
+    def discard(self) -> None:
+        """Rank 0 does that."""
+
+    def write_text(self, name: str, text: str) -> None:
+        """Nothing is written."""
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Nothing is written."""
+
+    def write_lines(self, name: str, values: Iterable[Mapping[str, Any]]) -> None:
+        """Nothing is written."""
+
+
 @contextmanager
 def group_folder(final: Path, *, numbered: bool = False) -> Iterator[Path]:
     """Make a folder for several run folders. It is removed at the end if nothing is in it.

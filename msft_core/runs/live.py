@@ -34,7 +34,9 @@ from msft_core.runs.saving import (
     StateSaver,
 )
 from msft_core.runs.state import SavedState
+from msft_core.system.agreeing import agreed, checking
 from msft_core.system.device import versions
+from msft_core.system.group import Group
 from msft_core.system.interrupts import Interrupts
 from msft_core.training.gradcam import heat_maps
 from msft_core.training.losses import mean_loss, softmax
@@ -94,6 +96,7 @@ class LiveRun:
         compiles: whether frozen stages are compiled.
         saver: saves the train state.
         resumed: whether it goes on from a saved state.
+        group: the processes that train together.
         pages: draws the run's pictures; made from this object, since it stands above this package.
     """
 
@@ -113,8 +116,10 @@ class LiveRun:
         origins: Mapping[str, str],
         compiles: bool,
         saver: StateSaver,
+        group: Group,
         resumed: bool = False,
     ) -> None:
+        self.group = group
         self.config, self.splits, self.backbone = config, splits, trainer.backbone
         self.reporter, self.trainer, self.feed = reporter, trainer, feed
         self.state = trainer.state
@@ -139,6 +144,16 @@ class LiveRun:
     def folder(self) -> Path:
         """See ``Run``."""
         return self._run_folder.path
+
+    @property
+    def rank(self) -> int:
+        """See ``Run``."""
+        return self.group.rank
+
+    @property
+    def processes(self) -> int:
+        """See ``Run``."""
+        return self.group.size
 
     @property
     def history(self) -> Sequence[EpochRecord]:
@@ -374,21 +389,28 @@ class LiveRun:
         """
         best = self.best
         assert best is not None
-        self.forget()
+        self.group.tell("load", path=str(best.path))
         try:
-            load_parameters(best.path, self.state)
+            weights = self.load(best.path)
         except Exception as error:
             self.best = None
             raise MsftError(
                 f"the best checkpoint {best.path} cannot be read: {first_line(error)}"
             ) from error
-        digests = parameters_digests(self.trainer.network)
-        self.feed.refresh(digests)
         of_best = self.of_best
         # Not where the file holds other weights than the network had: an average of them, say.
-        if of_best and of_best.weights == digests[-1]:
+        if of_best and of_best.weights == weights:
             self._predicted, self._evaluated = of_best.predicted, of_best.evaluated
             self._shown_in = of_best.shown_in
+
+    def load(self, path: Path) -> str:
+        """Put a checkpoint's values into the network, in all processes. Returns their digest."""
+        self.forget()
+        agreed(self.group, lambda: load_parameters(path, self.state))
+        digests = parameters_digests(self.trainer.network)
+        require_same(self.group, digests[-1], f"the values of {path}")
+        self.feed.refresh(digests)
+        return digests[-1]
 
     def begin_epoch_end(self, record: EpochRecord) -> None:
         """Forget the results of the old weights, and add the epoch to the history."""
@@ -425,25 +447,54 @@ class LiveRun:
 
     def _predict(self, split: str) -> tuple[Predictions, float]:
         if split not in self._predicted:
-            table, size = self._table(split), self._evaluation_batch
-            use = Use.VALIDATION if split == "val" else Use.EVALUATING_TRAIN
-            epoch = self._shown_in[split] = self._epoch
+            table, epoch = self._table(split), self._epoch
             with self._interrupts.held():
-                self.feed.prepare(use, epoch, self._interrupts.check)
-            pipeline = self.feed.pipeline(use)
-            indices, logits = [], []
-            total = min(pipeline.steps() * size, len(table.ids))
-            progress = self.reporter.progress(f"evaluating {split}", total, "images")
-            with self._interrupts.held(), progress as advance:
-                for batch, of_batch in self.trainer.logits(pipeline.epoch(epoch), size):
+                self.group.tell("predict", split=split, epoch=epoch)
+                outputs = self.outputs(split, epoch)
+            assert outputs is not None, "rank 0 has those of all processes"
+            indices, logits = outputs
+            require_finite_outputs(logits, split, self.state)
+            self._shown_in[split] = epoch
+            self._predicted[split] = self._join(table, indices, logits)
+        return self._predicted[split]
+
+    def outputs(self, split: str, epoch: int) -> tuple[Array, Array] | None:
+        """What the network gives for a split: int64 (N,) indices, float32 (N, K) logits.
+
+        All processes call it, each computes its part of the batches, and rank 0 gets all of them;
+        the others get None. Interrupts must be held back.
+        """
+        group, check = self.group, checking(self.group, self._interrupts.check)
+        use = Use.VALIDATION if split == "val" else Use.EVALUATING_TRAIN
+        self.feed.prepare(use, epoch, self._interrupts.check)
+        pipeline, size = self.feed.pipeline(use), self._evaluation_batch
+        indices: list[Array] = [np.empty(0, np.int64)]
+        logits: list[Array] = [np.empty((0, len(self.splits.classes)), np.float32)]
+        total = min(pipeline.steps() * size, len(self._table(split).ids)) // group.size
+
+        def compute() -> None:
+            batches = pipeline.whole_batches(epoch, (group.rank, group.size))
+            with self.reporter.progress(f"evaluating {split}", total, "images") as advance:
+                for batch, of_batch in self.trainer.logits(batches, size):
                     indices.append(batch.indices)
                     logits.append(of_batch)
                     advance(len(batch.indices))
-                    self._interrupts.check()
-            together = np.concatenate(logits)
-            require_finite_outputs(together, split, self.state)
-            self._predicted[split] = self._join(table, np.concatenate(indices), together)
-        return self._predicted[split]
+                    check()
+
+        agreed(group, compute)
+        all_indices = group.rows(np.concatenate(indices))
+        all_logits = group.rows(np.concatenate(logits))
+        if all_indices is None or all_logits is None:
+            return None
+        together, of_all = np.concatenate(all_indices), np.concatenate(all_logits)
+        if group.size > 1:
+            # In the order of one process, so that the figures are the same to the bit.
+            order = np.concatenate(self._pipeline_of(split).portions(epoch))
+            place = np.empty(order.max() + 1, np.int64)
+            place[order] = np.arange(len(order))
+            as_alone = np.argsort(place[together])
+            together, of_all = together[as_alone], of_all[as_alone]
+        return together, of_all
 
     def _join(self, table: Any, indices: Array, logits: Array) -> tuple[Predictions, float]:
         labels = np.asarray(table.labels, np.int64)[indices]
@@ -483,6 +534,21 @@ class LiveRun:
             ),
             epoch=self.state.epoch,
         )
+
+
+def require_same(group: Group, value: str, what: str) -> None:
+    """Compare something in all processes.
+
+    Raises:
+        MsftError: it is not the same everywhere.
+    """
+    told = group.all(value, "compare")
+    for rank, other in enumerate(told):
+        if other != told[0]:
+            raise MsftError(
+                f"{what} are not the same in process {rank} as in process 0 "
+                f"({group.hosts[rank]}, {group.hosts[0]})."
+            )
 
 
 _OF_THE_CORE = ("epoch", "train", "val", "learning_rate", "seconds", "step_ms")

@@ -18,6 +18,8 @@ from typing import Any
 from msft_core.config import RuntimeSettings
 from msft_core.errors import DeviceError
 from msft_core.system import collector, onednn
+from msft_core.system.group import set_mindspore_variables
+from msft_core.system.ranks import ALONE, Ranks
 from msft_core.types import Reporter
 
 MINDSPORE = threading.RLock()
@@ -42,8 +44,13 @@ class Runtime:
     may_compile: bool = False
 
 
-def prepare(settings: RuntimeSettings, reporter: Reporter) -> Runtime:
+def prepare(settings: RuntimeSettings, reporter: Reporter, ranks: Ranks = ALONE) -> Runtime:
     """Choose the device, set the environment, then import MindSpore and point it there.
+
+    Args:
+        settings: say which device.
+        reporter: told what was changed.
+        ranks: the place of this process among those that train together.
 
     Raises:
         DeviceError: MindSpore cannot use the device here.
@@ -67,6 +74,8 @@ def prepare(settings: RuntimeSettings, reporter: Reporter) -> Runtime:
         raise DeviceError(
             "runtime.sink = true: MindSpore has no dataset sink mode on a CPU. Remove the setting."
         )
+    if ranks.size > 1:
+        set_mindspore_variables(ranks)
     _select(device)
     return runtime
 

@@ -32,6 +32,9 @@ class Interrupts:
         self._holds = 0
         self._notes_only = False
         self._pending = False
+        self.patient = False
+        """Whether ``held`` holds back every signal, not only the first: where several processes
+        are in the same step, none may leave it alone."""
         self._ignored: list[int] = []
 
     @contextmanager
@@ -111,8 +114,17 @@ class Interrupts:
             self._pending = False
             raise KeyboardInterrupt
 
+    @property
+    def pending(self) -> bool:
+        """Whether an interrupt is held back."""
+        return self._pending
+
+    def forget(self) -> None:
+        """Forget an interrupt that was held back: it is raised in another way."""
+        self._pending = False
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._notes_only or (self._holds and not self._pending):
+        if self._notes_only or (self._holds and (self.patient or not self._pending)):
             self._pending = True
         else:
             self._pending = False

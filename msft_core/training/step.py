@@ -60,21 +60,13 @@ class Step(nn.Cell):
         loss_sum: ms.Parameter | None = None,
     ) -> None:
         super().__init__(auto_prefix=False)
-        self.prefix, self.rest, self.clock = prefix, rest, clock
+        self.prefix, self.clock = prefix, clock
         self.sums_loss = loss_sum is not None
         if loss_sum is not None:
             self.loss_sum = loss_sum
         self.optimizers = nn.CellList(list(optimizers), auto_prefix=False)
-        counts = [len(optimizer.parameters) for optimizer in optimizers]
-        self.starts = tuple(sum(counts[:i]) for i in range(len(counts)))
-        self.ends = tuple(sum(counts[: i + 1]) for i in range(len(counts)))
-        weights = ms.ParameterTuple([p for one in optimizers for p in one.parameters])
-
-        def loss_of(features: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
-            logits = rest(features)
-            return ops.cross_entropy(logits, labels), logits
-
-        self.gradient = ms.value_and_grad(loss_of, None, weights, has_aux=True)
+        self.starts, self.ends = _places(optimizers)
+        self.gradient = _gradient_of(rest, optimizers)
 
     def construct(self, inputs: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
         """Do a step. Returns the loss and the logits from before the update."""
@@ -87,18 +79,92 @@ class Step(nn.Cell):
         return loss, logits
 
 
-def drive_dropout(network: nn.Cell, seed: int) -> ms.Parameter:
-    """Make every ``Dropout`` of a network follow one clock, which is returned.
+def _places(optimizers: Sequence[Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Where the gradients of each optimizer begin and end among those of all."""
+    counts = [len(optimizer.parameters) for optimizer in optimizers]
+    ends = tuple(sum(counts[: i + 1]) for i in range(len(counts)))
+    return (0, *ends[:-1]), ends
+
+
+def _gradient_of(rest: Chain, optimizers: Sequence[Any]) -> Any:
+    """From features and labels to (loss, logits) and the gradients."""
+    weights = ms.ParameterTuple([p for one in optimizers for p in one.parameters])
+
+    def loss_of(features: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
+        logits = rest(features)
+        return ops.cross_entropy(logits, labels), logits
+
+    return ms.value_and_grad(loss_of, None, weights, has_aux=True)
+
+
+class Gradients(nn.Cell):
+    """The first half of a ``Step`` that several processes do together.
+
+    Args:
+        prefix: see ``Step``.
+        rest: see ``Step``.
+        optimizers: see ``Step``.
+    """
+
+    def __init__(self, prefix: Chain, rest: Chain, optimizers: Sequence[Any]) -> None:
+        super().__init__(auto_prefix=False)
+        self.prefix = prefix
+        self.gradient = _gradient_of(rest, optimizers)
+
+    def construct(self, inputs: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
+        """The logits, and all gradients in one row, float32."""
+        (_, logits), gradients = self.gradient(self.prefix(inputs), labels)
+        row = [one.astype(ms.float32).reshape(-1) for one in gradients]
+        return logits, ops.concat(row)
+
+
+class Update(nn.Cell):
+    """The second half: the optimizers, with the gradients of all processes.
+
+    Args:
+        optimizers: see ``Step``.
+        clock: see ``Step``.
+    """
+
+    def __init__(self, optimizers: Sequence[Any], clock: ms.Parameter) -> None:
+        super().__init__(auto_prefix=False)
+        self.clock = clock
+        self.optimizers = nn.CellList(list(optimizers), auto_prefix=False)
+        self.starts, self.ends = _places(optimizers)
+        weights = [p for one in optimizers for p in one.parameters]
+        self.shapes = tuple(p.shape for p in weights)
+        self.dtypes = tuple(p.dtype for p in weights)
+        self.sizes = tuple(p.size for p in weights)
+
+    def construct(self, row: ms.Tensor) -> ms.Tensor:
+        """Update the parameters from all gradients in one row, float32. Returns the clock."""
+        gradients: tuple[ms.Tensor, ...] = ()
+        start = 0
+        for i in range(len(self.sizes)):
+            one = row[start : start + self.sizes[i]]
+            gradients += (one.reshape(self.shapes[i]).astype(self.dtypes[i]),)
+            start += self.sizes[i]
+        for i in range(len(self.optimizers)):
+            self.optimizers[i](gradients[self.starts[i] : self.ends[i]])
+        return ops.assign_add(self.clock, 1)
+
+
+def drive_dropout(network: nn.Cell, seed: int) -> tuple[ms.Parameter, ms.Parameter]:
+    """Make every ``Dropout`` of a network follow one clock and one place in the batch.
 
     Args:
         network: whose layers are counted in the order of its cells.
         seed: of the run.
+
+    Returns: the clock, and the number of images of the batch that other processes have before
+        those of this one; int32 scalars.
     """
     clock = ms.Parameter(ms.Tensor(0, ms.int32), name="msft_step", requires_grad=False)
+    first = ms.Parameter(ms.Tensor(0, ms.int32), name="msft_first", requires_grad=False)
     cells = (cell for _, cell in network.cells_and_names() if isinstance(cell, Dropout))
     for layer, cell in enumerate(cells):
-        cell.drive(clock, seed, layer)
-    return clock
+        cell.drive(clock, seed, layer, first)
+    return clock, first
 
 
 def cells_in_evaluation_mode(backbone: Backbone, trained: frozenset[str]) -> Iterator[nn.Cell]:

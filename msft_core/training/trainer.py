@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import mindspore as ms
 import numpy as np
@@ -15,6 +15,7 @@ from msft_core.data.pipeline import Batch, Pipeline
 from msft_core.errors import PluginError, blaming
 from msft_core.stages import Chain
 from msft_core.system.device import Runtime
+from msft_core.system.group import Group
 from msft_core.training.compilation import (
     MINDSPORE,
     compiled_or_eager,
@@ -27,8 +28,16 @@ from msft_core.training.optimizers import make_optimizers
 from msft_core.training.progress import PartOfEpoch
 from msft_core.training.schedules import Schedule
 from msft_core.training.state import TrainState
-from msft_core.training.step import Network, Step, cells_in_evaluation_mode, drive_dropout
-from msft_core.types import Array, Trainable
+from msft_core.training.step import (
+    Gradients,
+    Network,
+    Step,
+    Update,
+    cells_in_evaluation_mode,
+    drive_dropout,
+)
+from msft_core.training.together import SharedStep
+from msft_core.types import MOVING_STATISTICS, Array, Trainable
 
 _DOES_NOT_RUN = "the network failed: "
 
@@ -51,6 +60,7 @@ class Trainer:
         num_classes: number of outputs that the head must have.
         runtime: graph or PyNative mode, sink mode.
         say: prints a line for the user.
+        group: the processes that train together.
     """
 
     def __init__(
@@ -60,18 +70,21 @@ class Trainer:
         num_classes: int,
         runtime: Runtime,
         say: Callable[[str], None] = print,
+        group: Group | None = None,
     ) -> None:
         self.state, self.plugin = state, plugin
+        self._group = group or Group()
         self.backbone = state.backbone
         self._num_classes, self._runtime, self._say = num_classes, runtime, say
         self.network = Network([*(s.cell for s in self.backbone.stages), self.backbone.head])
-        self._clock = drive_dropout(self.network, state.seed)
+        self._clock, self._first = drive_dropout(self.network, state.seed)
         self._loss_sum = ms.Parameter(ms.Tensor(0.0, ms.float32), name="msft_loss_sum")
         self.frozen_stages = 0
         """Number of stages in the frozen prefix: their output for a view never changes."""
         self._skipped = 0
         self._rates: list[float] = []
         self._step: Callable[..., Any] | None = None
+        self._shared: SharedStep | None = None
         self._forward: Callable[..., Any] | None = None
 
     # Which parameters train
@@ -111,7 +124,7 @@ class Trainer:
 
     def skip_stages(self, count: int) -> None:
         """Set what batches hold: images (0), or the outputs of ``count`` leading stages."""
-        self._skipped, self._step, self._forward = count, None, None
+        self._skipped, self._step, self._forward, self._shared = count, None, None, None
 
     @property
     def skipped_stages(self) -> int:
@@ -130,20 +143,44 @@ class Trainer:
     def compiles_next(self) -> bool:
         """Whether the next step first compiles stages of the network, which takes its time."""
         compiles = self._runtime.graph or self._runtime.may_compile
-        return compiles and self._step is None and self._skipped < len(self.backbone.stages)
+        made = self._step is not None or self._shared is not None
+        return compiles and not made and self._skipped < len(self.backbone.stages)
+
+    def _trained_parts(self) -> tuple[Chain, Chain]:
+        """What is computed outside the gradient, and the rest."""
+        parts, cut = list(self.network.parts), self._first_that_trains()
+        return Chain(parts[self._skipped : cut]), Chain(parts[cut:])
 
     def _make_step(self) -> Callable[..., Any]:
-        parts, cut = list(self.network.parts), self._first_that_trains()
-        prefix, rest = Chain(parts[self._skipped : cut]), Chain(parts[cut:])
+        prefix, rest = self._trained_parts()
         loss_sum = self._loss_sum if self._sinks else None
         step = Step(prefix, rest, self.state.optimizers, self._clock, loss_sum)
         if self._sinks:
             return step.construct  # data_sink compiles it
+        return self._compiled(step)
+
+    def _make_shared_step(self) -> SharedStep:
+        state = self.state
+        assert state.trainable is not None
+        gradients = Gradients(*self._trained_parts(), state.optimizers)
+        update = Update(state.optimizers, self._clock)
+        moving = (state.parameters[name] for name in sorted(state.changing - state.trainable.names))
+        averaged = [one for one in moving if one.name.endswith(MOVING_STATISTICS)]
+        return SharedStep(
+            self._compiled(gradients),
+            self._compiled(update),
+            sum(update.sizes),
+            averaged,
+            self._first,
+            self._group,
+        )
+
+    def _compiled(self, cell: Any) -> Callable[..., Any]:
         if self._runtime.graph:
-            return partial(in_graph_mode, step)
+            return partial(in_graph_mode, cell)
         if self._runtime.may_compile:
-            return compiled_or_eager(partial(in_graph_mode, step), step.construct, self._say)
-        return step.construct
+            return compiled_or_eager(partial(in_graph_mode, cell), cell.construct, self._say)
+        return cast(Callable[..., Any], cell.construct)
 
     def _make_forward(self) -> Callable[..., Any]:
         network = Chain(list(self.network.parts)[self._skipped :])
@@ -202,34 +239,48 @@ class Trainer:
         assert self.state.optimizers, "select() comes first"
         self.network.set_train(True)
         self._clock.set_data(ms.Tensor(self.state.step, ms.int32))
-        if self._step is None:
-            self._step = self._make_step()
         if self._sinks:
             return self._train_epoch_sunk(pipeline, epoch)
         part = self.state.part
-        for batch in pipeline.epoch(epoch, part.steps):
+        for loss, images in self._steps(pipeline, epoch):
+            if not math.isfinite(loss):
+                raise not_finite(loss, self._when(epoch), self.state)
+            self.state.step += 1
+            part.steps += 1
+            part.loss_sum += loss * images
+            part.images += images
+            self.state.whole = True
+            show(loss, images)
+            between_steps()
+        self.state.epoch, self.state.part = epoch, PartOfEpoch()
+        loss = part.loss_sum / part.images
+        return EpochResult(loss, part.steps, self._rate_after(epoch, part.steps))
+
+    def _steps(self, pipeline: Pipeline, epoch: int) -> Iterator[tuple[float, int]]:
+        """Do the steps that are left of an epoch: the mean loss and the images of each."""
+        done, group = self.state.part.steps, self._group
+        if group.size > 1:
+            self._shared = self._shared or self._make_shared_step()
+            batches = pipeline.epoch(epoch, done, part=(group.rank, group.size))
+            for _ in range(done, pipeline.steps()):
+                self.state.whole = False
+                with MINDSPORE, blaming(self.plugin, "build_backbone", _DOES_NOT_RUN):
+                    step = self._shared.do(batches, self._checked)
+                yield step
+            return
+        self._step = self._step or self._make_step()
+        for batch in pipeline.epoch(epoch, done):
             self.state.whole = False
             with MINDSPORE, blaming(self.plugin, "build_backbone", _DOES_NOT_RUN):
                 output = self._step(ms.Tensor(batch.inputs), ms.Tensor(batch.labels))[1].asnumpy()
             logits = self._checked(output, len(batch.labels))
             # Not the step's own loss: on a CPU its last bit differs from call to call. The logits
             # and the gradients do not.
-            loss = mean_loss(logits, batch.labels)
-            if not math.isfinite(loss):
-                raise not_finite(loss, self._when(epoch), self.state)
-            self.state.step += 1
-            part.steps += 1
-            part.loss_sum += loss * len(batch.labels)
-            part.images += len(batch.labels)
-            self.state.whole = True
-            show(loss, len(batch.labels))
-            between_steps()
-        self.state.epoch, self.state.part = epoch, PartOfEpoch()
-        loss = part.loss_sum / part.images
-        return EpochResult(loss, part.steps, self._rate_after(epoch, part.steps))
+            yield mean_loss(logits, batch.labels), len(batch.labels)
 
     def _train_epoch_sunk(self, pipeline: Any, epoch: int) -> EpochResult:
         """Feed all batches of one shape to the device at once, then the others one by one."""
+        self._step = self._step or self._make_step()
         epoch_of = pipeline.sunk(epoch)
         self._loss_sum.set_data(ms.Tensor(0.0, ms.float32))
         self.state.whole = False

@@ -30,11 +30,12 @@ if TYPE_CHECKING:
     from msft_core.runs.saving import Restored
     from msft_core.training.state import TrainState
 
-_MAY_CHANGE = ("plugins", "without", "cache", "callback")
+_MAY_CHANGE = ("plugins", "without", "callback")
 _MAY_CHANGE_KEYS = (
     "training.epochs",
     "training.save_minutes",
     "runtime.device",
+    "cache.limit_gb",
     "runtime.processes",
     "data.workers",
     "data.strict",

@@ -526,6 +526,7 @@ class LiveRun:
                 stages_apart=self.trainer.skipped_stages,
                 engine=self.feed.engine,
                 compiled=self._compiles,
+                stored_as=self.config.cache.dtype if self.trainer.skipped_stages else "float32",
                 extractors={
                     name: settings
                     for name, settings in self.config.to_mapping().get("extractor", {}).items()

@@ -123,7 +123,7 @@ def _what(space: SpaceInfo) -> str:
     last = f"to {stages[-1]}" if isinstance(stages, list) and stages else ""
     extractor = described.get("extractor")
     by = f"by {extractor}" if extractor else ""
-    dtype = f"in {described['dtype']}" if "dtype" in described else ""
+    dtype = f"stored in {described['dtype']}" if "dtype" in described else ""
     return " ".join(filter(None, [str(described.get("backbone", "unknown")), last, by, dtype]))
 
 

@@ -249,7 +249,13 @@ def hash_of(*parts: object) -> bytes:
     return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
 
-def content_digest(data: bytes) -> str:
+def begun_hash(*parts: object) -> blake2b:
+    """``hash_of`` these parts and a last one, which ``update`` of a ``copy`` adds as UTF-8."""
+    text = "\0".join([*map(str, parts), ""])
+    return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16)
+
+
+def content_digest(data: bytes | memoryview) -> str:
     """Hash of an image's bytes: 32 hex digits, BLAKE2b."""
     return blake2b(data, digest_size=16).hexdigest()
 

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from hashlib import blake2b
 from pathlib import Path
 
+import numpy as np
+
+from msft_core.columns import FilePaths, Numbers, Texts
 from msft_core.errors import DataError
 from msft_core.images import FileTable
-from msft_core.types import DatasetSplits
+from msft_core.types import DatasetSplits, Reporter
 
 TRAIN_NAMES = ("train",)
 VAL_NAMES = ("val", "valid", "validation")
@@ -22,6 +27,8 @@ TEST_NAMES = ("test", "testing")
 when it is asked to."""
 
 SPLITS = {"train": TRAIN_NAMES, "val": VAL_NAMES, "test": TEST_NAMES}
+
+_LISTED_AT_ONCE = 8
 
 # What file managers, cloud drives and archivers leave between the images.
 _LITTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"}
@@ -38,8 +45,7 @@ def scan_class_folders(root: Path) -> dict[str, list[Path]]:
     Raises: DataError if ``root`` is not a folder or cannot be read.
     """
     require_folder(root)
-    # All paths begin alike, so their order is that of the relative ones.
-    return {folder.name: sorted(_files(folder), key=Path.as_posix) for folder in sub_folders(root)}
+    return {name: [root / one for one in files] for name, files in _scan(root).items()}
 
 
 def files_below(root: Path) -> list[Path]:
@@ -48,12 +54,12 @@ def files_below(root: Path) -> list[Path]:
     Raises: DataError if ``root`` is not a folder or cannot be read.
     """
     require_folder(root)
-    return sorted(_files(root), key=Path.as_posix)
+    return [root / one for one in sorted(_files(str(root), ""))]
 
 
 def sub_folders(root: Path) -> list[Path]:
     """Return the sub-folders, sorted by name, without hidden ones. Raises DataError."""
-    return [root / name for name in sorted(e.name for e in _entries(root) if _is_folder(e))]
+    return [root / name for name in sorted(e.name for e in _entries(root, _is_folder))]
 
 
 def require_folder(path: Path) -> None:
@@ -77,7 +83,11 @@ def find_folder(root: Path, names: Sequence[str]) -> Path | None:
 
     Raises: DataError if there are several.
     """
-    found = [path for path in sub_folders(root) if path.name.lower() in names]
+    return _find_among(sub_folders(root), root, names)
+
+
+def _find_among(folders: Sequence[Path], root: Path, names: Sequence[str]) -> Path | None:
+    found = [path for path in folders if path.name.lower() in names]
     if len(found) > 1:
         listing = " and ".join(f"{path.name}/" for path in found)
         raise DataError(f"{root} has {listing}: keep only one of them")
@@ -86,16 +96,22 @@ def find_folder(root: Path, names: Sequence[str]) -> Path | None:
 
 def find_split_roots(root: Path, depth: int = 3) -> list[Path]:
     """Return ``root`` or the folders up to ``depth`` levels below it that hold train/CLASS/."""
-    train = find_folder(root, TRAIN_NAMES)
+    folders = sub_folders(root)
+    train = _find_among(folders, root, TRAIN_NAMES)
     if train is not None and sub_folders(train):
         return [root]
     if depth == 0:
         return []
-    return [found for sub in sub_folders(root) for found in find_split_roots(sub, depth - 1)]
+    return [found for sub in folders for found in find_split_roots(sub, depth - 1)]
 
 
 def read_splits(
-    root: Path | str, *, val_fraction: float = 0.2, split_seed: int = 0, description: str = ""
+    root: Path | str,
+    *,
+    val_fraction: float = 0.2,
+    split_seed: int = 0,
+    description: str = "",
+    reporter: Reporter | None = None,
 ) -> DatasetSplits:
     """Return the train and val images of a folder, with one class list, fixed from train.
 
@@ -108,6 +124,7 @@ def read_splits(
         val_fraction: fraction of each class that is held out, at least one image.
         split_seed: another seed holds out other images.
         description: a name of the images.
+        reporter: for progress; by default there is none.
 
     Returns: splits whose ids are paths relative to ``root``. Their notes tell the user about
     assumptions.
@@ -122,16 +139,18 @@ def read_splits(
         train_root = root
         notes.append(f"no train folder in {root}: each folder in it is taken as a class")
         notes += _hint_at_sibling(root)
-    train = _read_train(train_root)
+    train = _read_train(train_root, _below(root, train_root), reporter)
     classes = tuple(train)
     if val_root is not None:
         if val_root.name != "val":
             notes.append(f"the validation images are in {val_root.name}/")
-        val, val_notes = _read_val(val_root, train_root, classes)
+        val, val_notes = _read_val(root, val_root, train_root, classes, reporter)
         notes += val_notes
         notes += _note_of_test(root)
     else:
-        train, val, held_out_notes = _hold_out(train, train_root, val_fraction, split_seed)
+        train, val, held_out_notes = _hold_out(
+            train, train_root, len(_below(root, train_root)), val_fraction, split_seed
+        )
         notes += held_out_notes
         notes += _note_of_test(root)
     return DatasetSplits(
@@ -175,7 +194,7 @@ def read_split(
             raise DataError(f"no {split} folder in {root}: did you mean {nested[0]}?")
         chosen = root
         notes.append(f"no {split} folder in {root}: all images of its class folders are taken")
-    files = {name: found for name, found in scan_class_folders(chosen).items() if found}
+    files = {name: found for name, found in _scan(chosen, _below(root, chosen)).items() if found}
     if not files:
         raise DataError(f"no images in {chosen}: put images in {chosen}/CLASS/")
     unknown = [name for name in files if name not in classes]
@@ -212,8 +231,35 @@ def _train_folder(root: Path) -> Path | None:
     return None if is_class else train
 
 
-def _read_train(train_root: Path) -> dict[str, list[Path]]:
-    train = scan_class_folders(train_root)
+def _below(root: Path, folder: Path) -> str:
+    """How the id of each image in a folder begins: it is ``root``, or a folder in it."""
+    return "" if folder == root else f"{folder.name}/"
+
+
+def _scan(root: Path, prefix: str = "", reporter: Reporter | None = None) -> dict[str, Texts]:
+    """The files of each class, as paths relative to ``root``, sorted, each after a prefix.
+
+    Several class folders are listed at once: a network file system takes its time for each.
+    """
+    require_folder(root)
+
+    def scan(folder: Path) -> Texts:
+        # Only the names of one class are Python strings at a time.
+        return Texts.of(sorted(_files(str(folder), f"{prefix}{folder.name}/")))
+
+    folders = sub_folders(root)
+    found: dict[str, Texts] = {}
+    progress = reporter.progress("listing images", None, "images") if reporter else nullcontext()
+    with progress as advance, ThreadPoolExecutor(_LISTED_AT_ONCE, "msft-list") as pool:
+        for folder, files in zip(folders, pool.map(scan, folders), strict=True):
+            found[folder.name] = files
+            if advance:
+                advance(len(files))
+    return found
+
+
+def _read_train(train_root: Path, prefix: str, reporter: Reporter | None) -> dict[str, Texts]:
+    train = _scan(train_root, prefix, reporter)
     if not train:
         raise DataError(f"no class folders in {train_root}: put images in {train_root}/CLASS/")
     for name, files in train.items():
@@ -226,9 +272,14 @@ def _read_train(train_root: Path) -> dict[str, list[Path]]:
 
 
 def _read_val(
-    val_root: Path, train_root: Path, classes: Sequence[str]
-) -> tuple[dict[str, list[Path]], list[str]]:
-    val = {name: files for name, files in scan_class_folders(val_root).items() if files}
+    root: Path,
+    val_root: Path,
+    train_root: Path,
+    classes: Sequence[str],
+    reporter: Reporter | None,
+) -> tuple[dict[str, Texts], list[str]]:
+    found = _scan(val_root, _below(root, val_root), reporter)
+    val = {name: files for name, files in found.items() if files}
     unknown = [name for name in val if name not in classes]
     if unknown:
         raise DataError(
@@ -243,16 +294,20 @@ def _read_val(
 
 
 def _hold_out(
-    train: Mapping[str, list[Path]], root: Path, fraction: float, seed: int
-) -> tuple[dict[str, list[Path]], dict[str, list[Path]], list[str]]:
-    """Split each class in two; both parts keep the order of the files."""
-    kept: dict[str, list[Path]] = {}
-    held_out: dict[str, list[Path]] = {}
+    train: Mapping[str, Texts], root: Path, before: int, fraction: float, seed: int
+) -> tuple[dict[str, Texts], dict[str, Texts], list[str]]:
+    """Split each class in two; both parts keep the order of the files.
+
+    The first ``before`` letters of each name are those of the folder ``root``.
+    """
+    kept: dict[str, Texts] = {}
+    held_out: dict[str, Texts] = {}
     for name, files in train.items():
         count = min(max(1, round(fraction * len(files))), len(files) - 1)
-        chosen = set(sorted(files, key=lambda file: _draw(seed, file.relative_to(root)))[:count])
-        kept[name] = [file for file in files if file not in chosen]
-        held_out[name] = [file for file in files if file in chosen]
+        draws = b"".join(_draw(seed, file[before:]) for file in files)
+        order = np.argsort(np.frombuffer(draws, ">u8"), kind="stable")
+        kept[name] = files.take(np.sort(order[count:]))
+        held_out[name] = files.take(np.sort(order[:count]))
     if not any(held_out.values()):
         raise DataError(
             f"each class in {root} has a single image, so none can be held out for validation: add "
@@ -270,19 +325,18 @@ def _hold_out(
     return kept, held_out, notes
 
 
-def _draw(seed: int, path: Path) -> bytes:
+def _draw(seed: int, path: str) -> bytes:
     """Return the hash of a file's relative path, which does not depend on the folder's place."""
-    name = f"{seed}\0{path.as_posix()}".encode("utf-8", "surrogateescape")
+    name = f"{seed}\0{path}".encode("utf-8", "surrogateescape")
     return blake2b(name, digest_size=8).digest()
 
 
-def _table(files: Mapping[str, list[Path]], classes: Sequence[str], root: Path) -> FileTable:
-    rows = [(label, path) for label, name in enumerate(classes) for path in files.get(name, ())]
-    return FileTable(
-        ids=tuple(path.relative_to(root).as_posix() for _, path in rows),
-        labels=tuple(label for label, _ in rows),
-        paths=tuple(str(path) for _, path in rows),
-    )
+def _table(files: Mapping[str, Texts], classes: Sequence[str], root: Path) -> FileTable:
+    of_classes = [files.get(name, Texts.of(())) for name in classes]
+    ids = Texts.joined(of_classes)
+    counts = [len(names) for names in of_classes]
+    labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
+    return FileTable(ids, Numbers(labels), FilePaths(root, ids))
 
 
 def _require_bare_class_folders(root: Path) -> None:
@@ -316,10 +370,12 @@ def listed(names: Sequence[str], most: int = 20) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def _entries(
+    folder: Path | str, wanted: Callable[[os.DirEntry[str]], bool] = lambda _: True
+) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            return [entry for entry in entries if not _is_litter(entry.name)]
+            return [entry for entry in entries if wanted(entry) and not _is_litter(entry.name)]
     except OSError as error:
         raise DataError(f"cannot read the folder {folder}: {error.strerror or error}") from error
 
@@ -328,15 +384,17 @@ def _is_litter(name: str) -> bool:
     return name.startswith(".") or name.lower() in _LITTER
 
 
-def _files(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+def _files(folder: str, prefix: str, above: frozenset[str] = frozenset()) -> Iterator[str]:
+    """The files below a folder, each as a prefix and its relative path with slashes."""
     real = os.path.realpath(folder)
     if real in above:  # a link to a folder that holds it
         return
     for entry in _entries(folder):
+        name = entry.name
         if _is_folder(entry):
-            yield from _files(folder / entry.name, above | {real})
+            yield from _files(f"{folder}{os.sep}{name}", f"{prefix}{name}/", above | {real})
         elif entry.is_symlink() or entry.is_file():
-            yield folder / entry.name
+            yield prefix + name
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

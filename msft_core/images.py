@@ -89,9 +89,9 @@ class FileTable:
         paths: the path of each file.
     """
 
-    ids: tuple[str, ...]
-    labels: tuple[int, ...]
-    paths: tuple[str, ...]
+    ids: Sequence[str]
+    labels: Sequence[int]
+    paths: Sequence[str]
 
     def __post_init__(self) -> None:
         _require_same_length(self.ids, self.labels, self.paths)

@@ -15,7 +15,7 @@ import msft_core
 from msft_core import DatasetSplits, UsageError, hookimpl
 from msft_core.config import merge
 from msft_core.engine.evaluate import evaluate as evaluate_run
-from msft_core.features.rounding import halved, rounded
+from msft_core.features.rounding import halved, require_digits, rounded
 from msft_core.features.segments import load_segment
 from msft_core.images import MemoryTable
 from msft_core.runs.predictions_file import read_predictions
@@ -201,4 +201,6 @@ def test_values_are_off_by_at_most_half_a_thousandth_and_infinity_is_no_overflow
     assert rounded(np.float32([1e6, 1.0])).tolist() == [1e6, 1.0]
     for small in (1e-6, 1e-30):
         with pytest.raises(UsageError, match="lose digits"):
-            halved(np.full((2, 3), small, np.float32), "first")
+            require_digits(np.full((2, 3), small, np.float32), "first")
+    require_digits(np.zeros((2, 3), np.float32), "first")
+    require_digits(features, "first")

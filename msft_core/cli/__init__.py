@@ -19,6 +19,7 @@ from msft_core.cli import (
     export,
     fetch,
     help,
+    pack,
     plugins,
     predict,
     report,
@@ -41,6 +42,7 @@ app = typer.Typer(
 app.command("run", cls=run.Command, rich_help_panel=_TRAIN)(run.command)
 app.command("check", cls=help.Command, rich_help_panel=_TRAIN)(check.command)
 app.command("fetch", cls=help.Command, rich_help_panel=_TRAIN)(fetch.command)
+app.command("pack", cls=help.Command, rich_help_panel=_TRAIN)(pack.command)
 app.command("predict", cls=help.Command, rich_help_panel=_USE)(predict.command)
 app.command("evaluate", cls=help.Command, rich_help_panel=_USE)(evaluate.command)
 app.command("report", cls=help.Command, rich_help_panel=_USE)(report.command)

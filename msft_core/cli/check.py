@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +33,7 @@ def command(
         from msft_core.system.device import cpu_count
 
         reporter = console_reporter()
-        splits = read_splits(folder)
+        splits = read_splits(folder, reporter=reporter)
         for note in splits.notes:
             reporter.info(note)
         found = check_splits(splits, plugin="folder", workers=cpu_count(), reporter=reporter)
@@ -45,7 +46,8 @@ def command(
             reporter.info(TOO_SIMILAR)
         for name in ("train", "val"):
             labels = getattr(found.splits, name).labels
-            counts = (f"{c} {labels.count(i)}" for i, c in enumerate(found.splits.classes))
+            of_label = Counter(labels)
+            counts = (f"{c} {of_label[i]}" for i, c in enumerate(found.splits.classes))
             reporter.info(f"{name}: {len(labels)} images ({', '.join(counts)})")
         if found.skipped or found.twins or near.pairs:
             reporter.info(

@@ -96,6 +96,8 @@ def _has_a_place(error: Exception) -> bool:
 def _what_is_kept(report: RunReport) -> str:
     if report.best:
         kept = f"the best checkpoint is {report.best.path} (epoch {report.best.epoch})"
+    elif (report.folder / "best.ckpt").exists():  # of a run that was killed
+        kept = f"the best checkpoint is {report.folder / 'best.ckpt'}"
     elif (report.folder / "last.ckpt").exists():
         kept = f"the last checkpoint is {report.folder / 'last.ckpt'}"
     else:

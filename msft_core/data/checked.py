@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from msft_core.columns import FilePaths, Hashes, Numbers, Texts, numbers
 from msft_core.errors import DataError, MsftError, PluginError, first_line
 from msft_core.files import content_digest
 from msft_core.images import ImageError
@@ -54,10 +57,10 @@ class CheckedTable:
     """
 
     table: ImageTable
-    indices: tuple[int, ...]
-    ids: tuple[str, ...]
-    labels: tuple[int, ...]
-    digests: tuple[str, ...]
+    indices: Sequence[int]
+    ids: Sequence[str]
+    labels: Sequence[int]
+    digests: Hashes
     plugin: str
 
     def read(self, index: int) -> bytes:
@@ -67,16 +70,15 @@ class CheckedTable:
             DataError: it cannot be read any more, or has changed since it was checked.
             PluginError: the table raised something else, or gave no bytes.
         """
-        name = self.ids[index]
         try:
             data = read_image(self.table, self.indices[index], self.plugin)
         except (OSError, ImageError) as error:
             reason = getattr(error, "strerror", None) or first_line(error)
-            raise DataError(f"image {name} can no longer be read: {reason}.") from error
+            raise DataError(f"image {self.ids[index]} can no longer be read: {reason}.") from error
         if content_digest(data) != self.digests[index]:
             raise DataError(
-                f"image {name} has changed since this run checked it. Start the run again, and "
-                "leave the images as they are while it runs."
+                f"image {self.ids[index]} has changed since this run checked it. Start the run "
+                "again, and leave the images as they are while it runs."
             )
         return data
 
@@ -89,18 +91,27 @@ class CheckedFiles(CheckedTable):
         paths: of the files.
     """
 
-    paths: tuple[str, ...]
+    paths: Sequence[str]
 
 
 def checked_table(
     table: ImageTable, indices: Sequence[int], digests: Sequence[str], plugin: str
 ) -> CheckedTable:
     """Images of a table, in the order given; it has ``paths`` if the table has."""
-    chosen = tuple(indices)
-    ids = tuple(table.ids[i] for i in chosen)
-    labels = tuple(int(table.labels[i]) for i in chosen)
+    chosen = numbers(indices)
+    hashes = Hashes.of(digests)
+    everything = len(chosen) == len(table.ids) and np.array_equal(chosen, np.arange(len(chosen)))
+    places: Sequence[int] = range(len(chosen)) if everything else chosen
+    all_ids = Texts.of(table.ids)
+    ids = all_ids if everything else all_ids.take(chosen.array)
+    labels = numbers(table.labels)
+    labels = Numbers(labels.array.astype(np.int32)[slice(None) if everything else chosen.array])
     paths: Sequence[str] | None = getattr(table, "paths", None)
     if paths is None:
-        return CheckedTable(table, chosen, ids, labels, tuple(digests), plugin)
-    of_chosen = tuple(paths[i] for i in chosen)
-    return CheckedFiles(table, chosen, ids, labels, tuple(digests), plugin, of_chosen)
+        return CheckedTable(table, places, ids, labels, hashes, plugin)
+    if isinstance(paths, FilePaths):
+        shared = paths.ids is all_ids
+        of_chosen: Sequence[str] = paths.sharing(ids) if shared else paths.take(chosen.array)
+    else:
+        of_chosen = paths if everything else Texts.of(paths[i] for i in chosen)
+    return CheckedFiles(table, places, ids, labels, hashes, plugin, of_chosen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -9,17 +10,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
+from msft_core.columns import Hashes, Numbers, Rows, sortable
 from msft_core.data import looks
 from msft_core.data.checked import checked_table, read_image
-from msft_core.data.memory import CheckMemory
+from msft_core.data.memory import DIGEST_BYTES, CheckMemory, find_alike_once, releases
 from msft_core.errors import DataError, PluginError
 from msft_core.files import content_digest
 from msft_core.images import FileTable, ImageError, decode
-from msft_core.types import DatasetSplits, ImageTable, Reporter
+from msft_core.packs import PackedTable
+from msft_core.types import Array, DatasetSplits, ImageTable, Reporter
 
 Decoder = Callable[[bytes], object]
+
+_BLOCK = 1000
 
 TOO_SIMILAR = (
     "The search for near-duplicates in train and val is not complete: too many images look much "
@@ -50,18 +56,20 @@ class Findings:
         twins: pairs (train id, val id) of images with the same bytes.
         digests: for "train" and "val", the hash of each image's bytes, in the order of the split.
         looks: likewise the look of each image, see ``looks``.
+        memory: the folder that keeps what is known of images between runs.
     """
 
     splits: DatasetSplits
     skipped: tuple[dict[str, Any], ...]
     twins: tuple[tuple[str, str], ...]
-    digests: dict[str, tuple[str, ...]]
-    looks: dict[str, tuple[bytes, ...]]
+    digests: dict[str, Hashes]
+    looks: dict[str, Rows]
+    memory: Path | None = None
 
     @cached_property
     def near_duplicates(self) -> NearDuplicates:
         """Validation images that look like a training image, apart from ``twins``."""
-        alike = looks.find_alike(self.looks["val"], self.looks["train"])
+        alike = find_alike_once(self.memory, self.looks["val"], self.looks["train"])
         twins = {of_val for _, of_val in self.twins}
         train, val = self.splits.train.ids, self.splits.val.ids
         pairs = ((train[of_train], val[of_val]) for of_val, of_train in alike.pairs)
@@ -102,7 +110,12 @@ def check_splits(
         )
         for name in ("train", "val")
     }
-    remembered.save(checks["train"].by_digest | checks["val"].by_digest)
+    remembered.save_rows(
+        *(
+            np.concatenate([getattr(check, name).array for check in checks.values()])
+            for name in ("digests", "looks")
+        )
+    )
     skipped = tuple(
         {"split": name, "id": image.id, "path": image.path, "reason": image.reason}
         for name, check in checks.items()
@@ -123,7 +136,7 @@ def check_splits(
     twins = duplicates_between(kept.train, checks["train"], kept.val, checks["val"])
     digests = {name: check.digests for name, check in checks.items()}
     of_images = {name: check.looks for name, check in checks.items()}
-    return Findings(kept, skipped, twins, digests, of_images)
+    return Findings(kept, skipped, twins, digests, of_images, memory)
 
 
 @dataclass(frozen=True)
@@ -142,19 +155,14 @@ class ImageCheck:
     Args:
         kept: indices into the table of the images that decode, ascending.
         skipped: the other images.
-        digests: BLAKE2b of the bytes of each kept image, hexadecimal, in the order of ``kept``.
+        digests: BLAKE2b of the bytes of each kept image, in the order of ``kept``.
         looks: likewise the look of each kept image.
     """
 
-    kept: tuple[int, ...]
+    kept: Numbers
     skipped: tuple[SkippedImage, ...]
-    digests: tuple[str, ...]
-    looks: tuple[bytes, ...]
-
-    @property
-    def by_digest(self) -> dict[str, bytes]:
-        """The look of each kept image by its digest."""
-        return dict(zip(self.digests, self.looks, strict=True))
+    digests: Hashes
+    looks: Rows
 
 
 def check_images(
@@ -188,50 +196,72 @@ def check_images(
     # A table of another class, a subclass too, may read something else than these files.
     files = table.paths if type(table) is FileTable else None
 
-    def examine(index: int) -> tuple[str, bytes, str]:
-        """The digest and the look, or the reason why the image is skipped."""
-        if files is not None:
-            noted = memory.digest_of(files[index])
-            if noted in memory.decoded:
-                return str(noted), memory.decoded[str(noted)], ""
+    total = len(table.ids)
+    digests: Array = np.zeros((total, DIGEST_BYTES), np.uint8)
+    found_looks: Array = np.zeros((total, looks.BYTES), np.uint8)
+    good = np.zeros(total, bool)
+
+    if type(table) is PackedTable and table.releases == releases():
+        digests, found_looks = table.index.digests.array, table.index.looks.array
+        good = np.ones(total, bool)
+
+    def recall(part: range) -> None:
+        """Fill in what is known of images without reading them."""
+        if files is None:
+            return
+        where = slice(part.start, part.stop)
+        known, of_files = memory.digests_of(list(files[where]))
+        decoded, of_digests = memory.looks_of(of_files)
+        digests[where], found_looks[where], good[where] = of_files, of_digests, known & decoded
+
+    def examine(index: int) -> str:
+        """Fill in digest and look of an image, or return the reason why it is skipped."""
         try:
-            status = Path(files[index]).stat() if files is not None else None
+            status = os.stat(files[index]) if files is not None else None  # noqa: PTH116 - quicker
             data = read_image(table, index, plugin)
             digest = content_digest(data)
-            look = memory.decoded.get(digest)
+            look = memory.look_of(bytes.fromhex(digest))
             if look is None:
                 picture = decode(data)
                 look = looks.look_of(picture) if isinstance(picture, Image.Image) else looks.NONE
         except (ImageError, PluginError) as error:
-            return "", b"", str(error)
+            return str(error)
         except OSError as error:
-            return "", b"", f"cannot be read: {error.strerror or error}"
+            return f"cannot be read: {error.strerror or error}"
         if files is not None and status is not None:
             memory.note_file(files[index], status, digest)
-        return digest, look, ""
+        digests[index] = np.frombuffer(bytes.fromhex(digest), np.uint8)
+        found_looks[index] = np.frombuffer(look, np.uint8)
+        good[index] = True
+        return ""
 
-    kept: list[int] = []
     skipped: list[SkippedImage] = []
-    digests: list[str] = []
-    found_looks: list[bytes] = []
-    total = len(table.ids)
-    with (
-        reporter.progress("checking images", total, "images") as advance,
-        ThreadPoolExecutor(max(1, workers), thread_name_prefix="msft-check") as pool,
-    ):
-        # In blocks of a thousand, so that a million images do not become a million waiting tasks.
-        for start in range(0, total, 1000):
-            block = range(start, min(start + 1000, total))
-            for index, (digest, look, reason) in zip(block, pool.map(examine, block), strict=True):
-                if digest:
-                    kept.append(index)
-                    digests.append(digest)
-                    found_looks.append(look)
-                else:
-                    path = None if paths is None else paths[index]
-                    skipped.append(SkippedImage(table.ids[index], path, reason))
-                advance(1)
-    return ImageCheck(tuple(kept), tuple(skipped), tuple(digests), tuple(found_looks))
+    threads = max(1, workers)
+    try:
+        with (
+            reporter.progress("checking images", total, "images") as advance,
+            ThreadPoolExecutor(threads, thread_name_prefix="msft-check") as pool,
+        ):
+            # In blocks, so that a million images do not become a million waiting tasks.
+            for start in range(0, total, _BLOCK):
+                block = range(start, min(start + _BLOCK, total))
+                part = -(-len(block) // threads)
+                list(pool.map(recall, (block[i : i + part] for i in range(0, len(block), part))))
+                unknown = (start + np.flatnonzero(~good[block.start : block.stop])).tolist()
+                advance(len(block) - len(unknown))
+                for index, reason in zip(unknown, pool.map(examine, unknown), strict=True):
+                    if reason:
+                        path = None if paths is None else paths[index]
+                        skipped.append(SkippedImage(table.ids[index], path, reason))
+                    advance(1)
+    except BaseException:
+        # Hours of work, perhaps: the next start goes on from here.
+        memory.save_rows(digests[good], found_looks[good])
+        raise
+    kept = np.flatnonzero(good)
+    if len(kept) < total:
+        digests, found_looks = digests[kept], found_looks[kept]
+    return ImageCheck(Numbers(kept), tuple(skipped), Hashes(digests), Rows(found_looks))
 
 
 def duplicates_between(
@@ -248,11 +278,10 @@ def duplicates_between(
         val: the images kept by ``val_check``, in its order.
         val_check: gives their digests.
     """
-    first: dict[str, str] = {}
-    for digest, image_id in zip(train_check.digests, train.ids, strict=True):
-        first.setdefault(digest, image_id)
-    return tuple(
-        (first[digest], image_id)
-        for digest, image_id in zip(val_check.digests, val.ids, strict=True)
-        if digest in first
-    )
+    of_train, of_val = (sortable(check.digests.array) for check in (train_check, val_check))
+    order = np.argsort(of_train, kind="stable")
+    ascending = of_train[order]
+    place = np.searchsorted(ascending, of_val)
+    there = np.flatnonzero(place < len(ascending))
+    there = there[ascending[place[there]] == of_val[there]]
+    return tuple((train.ids[order[place[i]]], val.ids[i]) for i in there)

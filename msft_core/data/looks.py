@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from msft_core.columns import Rows, first_places
 from msft_core.types import Array
 
 BYTES = 32
@@ -70,7 +71,7 @@ class Alike:
     complete: bool
 
 
-def find_alike(looks: Sequence[bytes], others: Sequence[bytes]) -> Alike:
+def find_alike(looks: Rows | Sequence[bytes], others: Rows | Sequence[bytes]) -> Alike:
     """For each look that is like one of the others, that one, or one of several.
 
     It does not compare every pair: it looks up parts of the lowest bits. Where very many images
@@ -81,26 +82,27 @@ def find_alike(looks: Sequence[bytes], others: Sequence[bytes]) -> Alike:
         looks: of images.
         others: of other images.
     """
-    asked, of_asked = _distinct(looks)
-    known, of_known = _distinct(others)
+    asked, _, number, of_asked = _distinct(looks)
+    known, first, _, _ = _distinct(others)
     found = np.full(len(asked), -1)
     complete = not len(known) or _search(asked, known, found)
-    pairs = (
-        (one, of_known[int(other)][0])
-        for index, other in enumerate(found)
-        if other >= 0
-        for one in of_asked[index]
-    )
-    return Alike(tuple(sorted(pairs)), complete)
+    of_each = found[number]
+    alike = of_each >= 0
+    pairs = zip(of_asked[alike].tolist(), first[of_each[alike]].tolist(), strict=True)
+    return Alike(tuple(pairs), complete)
 
 
-def _distinct(looks: Sequence[bytes]) -> tuple[Array, list[list[int]]]:
-    """Each look once, uint16 (N, 16), and for each the indices at which it is."""
-    at: dict[bytes, list[int]] = {}
-    for index, look in enumerate(looks):
-        if look != NONE:
-            at.setdefault(look, []).append(index)
-    return np.frombuffer(b"".join(at), np.uint16).reshape(-1, BYTES // 2), list(at.values())
+def _distinct(looks: Rows | Sequence[bytes]) -> tuple[Array, Array, Array, Array]:
+    """Each look once, in the order in which they come.
+
+    Returns: the looks, uint16 (D, 16); int64 (D,), the index at which each is first; int64 (M,),
+    for each of those that have a look, its number among the D; int64 (M,), its index.
+    """
+    rows = (looks if isinstance(looks, Rows) else Rows.of(looks, BYTES)).array
+    there = np.flatnonzero(rows.any(axis=1))
+    first, number = first_places(rows[there])
+    each = np.ascontiguousarray(rows[there[first]])
+    return each.view(np.uint16).reshape(-1, BYTES // 2), there[first], number, there
 
 
 def _search(asked: Array, known: Array, found: Array) -> bool:

@@ -7,7 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from msft_core import config as configuration
+from msft_core.columns import Hashes, find_sorted, numbers
 from msft_core.errors import DataError, MsftError, UsageError, first_line
 from msft_core.folders import listed, read_split
 from msft_core.runs.finished import changed_between
@@ -36,7 +39,7 @@ class Images:
     """
 
     table: ImageTable
-    digests: tuple[str, ...]
+    digests: Hashes
     skipped: tuple[SkippedImage, ...]
     description: str
     notes: tuple[str, ...] = ()
@@ -173,9 +176,9 @@ def _checked(
     found = check_images(
         table, plugin=plugin, workers=cpu_count(), reporter=run.reporter, memory=memory
     )
-    memory.save(found.by_digest)
+    memory.save_rows(found.digests.array, found.looks.array)
     kept = checked_table(table, found.kept, found.digests, plugin)
-    kept = replace(kept, labels=tuple(label_of(label) for label in kept.labels))
+    kept = replace(kept, labels=numbers([label_of(label) for label in kept.labels]))
     return Images(kept, found.digests, found.skipped, description)
 
 
@@ -187,14 +190,14 @@ def find_trained_on(
 ) -> tuple[tuple[str, ...] | None, str]:
     """Ids of the images that are training images, if that is known; else the reason why not."""
     if split == "train" and images.own:
-        return images.table.ids if isinstance(images.table.ids, tuple) else None, ""
+        return tuple(images.table.ids), ""
     try:
-        trained = set(run.checked.digests["train"])
+        trained = np.sort(run.checked.digests["train"].sortable)
     except MsftError as error:
         reason = str(error).splitlines()[0] if run.is_whole else "the run folder is not there"
         return None, f"whether the classifier was trained on these images is not known: {reason}"
-    pairs = zip(images.table.ids, images.digests, strict=True)
-    return tuple(name for name, digest in pairs if digest in trained), ""
+    there = np.flatnonzero(find_sorted(trained, images.digests.array) >= 0)
+    return tuple(images.table.ids[index] for index in there), ""
 
 
 def warnings_about(

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 from msft_core.errors import MsftError, UsageError
 from msft_core.system.interrupts import SIGNALS
 from msft_core.system.ranks import LAUNCH, PORT, is_scheduler, ranks_of
+from msft_core.types import RunReport
 
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 2.0
@@ -166,24 +167,26 @@ class _Launch:
             re.findall(r"Worker process (\d+) exit with exception\. Error code: (-?\d+)", log)
         )
         if not gone:
-            words = _last_words(log)
-            return UsageError(f"msrun could not start the processes.{words}")
+            return UsageError("\n".join(["msrun could not start the processes.", *_words(log)]))
         # msrun kills the others when one has died: its own first word names that one.
         by_pid = {str(pid): name for name, pid in self._pids().items()}
         first = next((by_pid[pid] for pid in codes if pid in by_pid), gone[0])
         pid = self._pids()[first]
         if first == "scheduler":
             what = f"MindSpore's scheduler (pid {pid}) died"
-            words = ""
+            words: list[str] = []
         else:
             code = int(codes.get(str(pid), 0))
             how = f"was killed by signal {-code}" if code < 0 else "died"
             size = self.cluster.processes * self.cluster.nodes
             what = f"process {first} of {size} (pid {pid}) {how}"
-            words = _last_words(_read(self._log_of(first)))
+            words = _words(_read(self._log_of(first)))
         run = _read(self.folder / "run").strip()
-        go_on = f" The run goes on with: msft run --resume {run}" if run else ""
-        return MsftError(f"{what}, so all were ended.{words}{go_on}")
+        go_on = f"Go on with: msft run --resume {run}" if run else ""
+        error = MsftError("\n".join([f"{what}, so all were ended.", *words, go_on]).strip())
+        if run:
+            error.report = _report(Path(run), what)
+        return error
 
     def _log_of(self, rank: int | str) -> Path:
         run = _read(self.folder / "run").strip()
@@ -272,9 +275,21 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _last_words(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()][-_LAST_LINES:]
-    return " Its last words:\n" + "\n".join(lines) + "\n" if lines else ""
+def _words(text: str) -> list[str]:
+    """The last lines of a log, under a title."""
+    lines = [f"  {line.strip()}" for line in text.splitlines() if line.strip()]
+    return ["Its last words:", *lines[-_LAST_LINES:]] if lines else []
+
+
+def _report(run: Path, reason: str) -> RunReport:
+    """How a run ended that could not write it."""
+    from msft_core.runs.record import read_record
+
+    try:
+        record = read_record(run)
+    except MsftError:
+        return RunReport("failed", run, None, (), reason)
+    return RunReport("failed", run, record.best, record.history, reason)
 
 
 # The terminal, for rank 0

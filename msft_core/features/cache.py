@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
-
+from msft_core.columns import Rows
 from msft_core.data.pipeline import Batch, KeyedPipeline
 from msft_core.errors import MsftError
 from msft_core.features.prefix import BATCH, EngineFailed, FrozenPrefix, relative_difference
-from msft_core.features.rounding import PRECISION, halved, stored_dtype
+from msft_core.features.rounding import PRECISION, halved, require_digits, stored_dtype
 from msft_core.features.store import FeatureStore
 from msft_core.system.agreeing import agreed, checking
 from msft_core.system.group import Group
@@ -52,9 +51,9 @@ class FeatureCache:
         *,
         description: Mapping[str, Any],
         store: FeatureStore,
-        keys: Sequence[bytes],
+        keys: Rows,
         example: Batch,
-        example_keys: Sequence[bytes],
+        example_keys: Rows,
         reporter: Reporter,
         group: Group | None = None,
     ) -> None:
@@ -64,11 +63,13 @@ class FeatureCache:
         if prefix.dtype.kind not in "biufc":
             raise CannotStore(f"{prefix.name} computes {prefix.dtype}, which cannot be stored")
         self._dtype = stored_dtype(prefix.dtype, str(description.get("dtype", "")))
-        self._feature_bytes = self._as_stored(prefix.of_example[:1]).nbytes
+        if self._dtype != prefix.dtype:
+            require_digits(prefix.of_example, prefix.name)
+        self._feature_bytes = self._as_stored(prefix.of_example)[0].nbytes
         try:
             self._space = store.open({**description, "extractor": prefix.engine})
             self._discard_if_changed(example_keys)
-            refusal = store.refusal(len(self._space.missing(keys)) * self._feature_bytes)
+            refusal = store.refusal(len(self._space.where_missing(keys)) * self._feature_bytes)
         except OSError as error:
             raise CannotStore(_in_words(error)) from error
         if refusal:
@@ -79,7 +80,7 @@ class FeatureCache:
         self,
         images: KeyedPipeline,
         epoch: int,
-        keys: Sequence[bytes],
+        keys: Rows,
         label: str,
         between: Callable[[], None],
         alone: bool = False,
@@ -107,13 +108,12 @@ class FeatureCache:
         group = Group() if alone else self._group
         here = group.ranks
         for rank, size in ((here.rank, here.size), (here.local, here.local_size)):
-            missing = set(self._space.missing(keys))
-            if not any(group.all(bool(missing))):
+            # Images with the same content may share a feature: one of them is enough.
+            missing = self._space.where_missing(keys)
+            if not any(group.all(bool(len(missing)))):
                 return
             # By the place in the list, which all processes have alike.
-            share = [
-                key for index, key in enumerate(keys) if index % size == rank and key in missing
-            ]
+            share = missing[missing % size == rank]
             compute = partial(self._compute, images, epoch, keys, share, label)
             agreed(
                 group,
@@ -125,26 +125,22 @@ class FeatureCache:
             self._space.reload()
         agreed(group, lambda: self._require(keys), (CannotStore,))
 
-    def _require(self, keys: Sequence[bytes]) -> None:
-        if missing := self._space.missing(keys):
-            raise CannotStore(f"{len(missing)} features are not there after they were computed")
+    def _require(self, keys: Rows) -> None:
+        if missing := len(self._space.where_missing(keys)):
+            raise CannotStore(f"{missing} features are not there after they were computed")
 
     def _compute(
         self,
         images: KeyedPipeline,
         epoch: int,
-        keys: Sequence[bytes],
-        missing: Sequence[bytes],
+        keys: Rows,
+        indices: Array,
         label: str,
         between: Callable[[], None],
     ) -> None:
-        """Compute the missing ones of these keys in this process."""
-        if not missing:
+        """Compute the features of these images in this process."""
+        if not len(indices):
             return
-        wanted = set(missing)
-        # Images with the same content may share a feature.
-        index_of = {key: index for index, key in enumerate(keys) if key in wanted}
-        indices = np.fromiter(index_of.values(), np.int64)
         portions = [indices[i : i + BATCH] for i in range(0, len(indices), BATCH)]
         title = f"{self._prefix.name} of {label}"
         progress = self._reporter.progress(title, len(indices), "images")
@@ -153,13 +149,13 @@ class FeatureCache:
             with self._space.writer() as writer, progress as advance:
                 for batch in images.batches(portions, epoch):
                     features = self._as_stored(self._prefix.compute(batch.inputs))
-                    writer.add([keys[index] for index in batch.indices], features)
+                    writer.add(keys.take(batch.indices), features)
                     advance(len(batch.indices))
                     between()
         except OSError as error:
             raise CannotStore(_in_words(error)) from error
 
-    def read(self, keys: Sequence[bytes]) -> Array:
+    def read(self, keys: Rows) -> Array:
         """Features (len(keys), ...), in the order of ``keys``. Raises KeyError, OSError.
 
         Their dtype is that of the stages, whatever is stored.
@@ -175,7 +171,7 @@ class FeatureCache:
             return features
         return halved(features, self._prefix.name)
 
-    def _discard_if_changed(self, example_keys: Sequence[bytes]) -> None:
+    def _discard_if_changed(self, example_keys: Rows) -> None:
         """Discard the stored features if the stages now compute other ones."""
         prefix, space = self._prefix, self._space
         missing = set(space.missing(example_keys))
@@ -185,7 +181,7 @@ class FeatureCache:
             return
         same = form == (prefix.shape, self._dtype)
         if same and there:
-            stored = space.read([example_keys[i] for i in there])
+            stored = space.read(example_keys.take(there))
             tolerance = prefix.tolerance + (PRECISION if self._dtype != prefix.dtype else 0)
             same = relative_difference(stored, prefix.of_example[there]) <= tolerance
         if same:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from msft_core.columns import Rows
 from msft_core.data.pipeline import Batch, KeyedPipeline, Pipeline, Use
 from msft_core.errors import MsftError, UsageError
 from msft_core.features.cache import CannotStore, FeatureCache, NoRoom
@@ -186,7 +187,7 @@ class Feed:
                     store=self._store,
                     keys=self._all_keys(),
                     example=replace(example, inputs=prefix.of_example),
-                    example_keys=[keys[index] for index in few],
+                    example_keys=keys.take(few),
                     reporter=self._reporter,
                     group=self._group,
                 )
@@ -263,15 +264,15 @@ class Feed:
         self._views = views
         self._keys = self._make_keys(self._digests)
 
-    def _all_keys(self) -> list[bytes]:
+    def _all_keys(self) -> Rows:
         """The keys of all features that the run will need."""
-        keys: list[bytes] = []
+        keys: list[Array] = []
         for use in (Use.TRAINING, Use.VALIDATION):
             of_use = self._keys[use]
             views = min(self._views, self._epochs) if of_use.images.recipe.augmentation else 1
             for epoch in range(1, views + 1):
-                keys += of_use.of_epoch(epoch)
-        return keys
+                keys.append(of_use.of_epoch(epoch).array)
+        return Rows(np.concatenate(keys))
 
     def _go_on_without(self, reason: str) -> None:
         self.close()

@@ -10,9 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from msft_core.columns import Rows
 from msft_core.data.pipeline import KeyedPipeline
-from msft_core.files import hash_of
+from msft_core.features.segments import KEY_BYTES
+from msft_core.files import begun_hash
 from msft_core.stages import Chain
+from msft_core.types import Array
 
 
 class ViewKeys:
@@ -25,13 +28,13 @@ class ViewKeys:
 
     def __init__(self, images: KeyedPipeline, digests: Sequence[str]) -> None:
         self.images, self._digests = images, digests
-        self._keys: dict[int, list[bytes]] = {}
+        self._keys: dict[int, Rows] = {}
 
     def view(self, epoch: int) -> int:
         """Number of the view that an epoch shows; 0 where each image has only one view."""
         return self.images.view_number(epoch) if self.images.recipe.augmentation else 0
 
-    def of_epoch(self, epoch: int) -> list[bytes]:
+    def of_epoch(self, epoch: int) -> Rows:
         """See ``feature_keys``; computed once for each view."""
         view = self.view(epoch)
         if view not in self._keys:
@@ -79,14 +82,26 @@ def _source_of(kind: type) -> str:
         return ""
 
 
-def feature_keys(images: KeyedPipeline, digests: Sequence[str], epoch: int) -> list[bytes]:
-    """For each image 16 bytes that identify its content and the view that an epoch shows."""
+def feature_keys(images: KeyedPipeline, digests: Sequence[str], epoch: int) -> Rows:
+    """For each image 16 bytes that identify its content and the view that an epoch shows.
+
+    They are ``hash_of`` what the view is, the image's id unless it is as in evaluation, and the
+    hash of its content; the first part is hashed once.
+    """
     recipe = images.recipe
     if recipe.augmentation is None:
-        return [hash_of("evaluation", digest) for digest in digests]
-    view = (recipe.seed, images.view_number(epoch), recipe.augmentation)
-    ids = images.table.ids
-    return [hash_of("training", *view, i, d) for i, d in zip(ids, digests, strict=True)]
+        start, ends = begun_hash("evaluation"), iter(digests)
+    else:
+        view = (recipe.seed, images.view_number(epoch), recipe.augmentation)
+        start = begun_hash("training", *view)
+        each = zip(images.table.ids, digests, strict=True)
+        ends = (f"{name}\0{digest}" for name, digest in each)
+    keys: Array = np.empty((len(digests), KEY_BYTES), np.uint8)
+    for index, end in enumerate(ends):
+        whole = start.copy()
+        whole.update(end.encode("utf-8", "surrogateescape"))
+        keys[index] = np.frombuffer(whole.digest(), np.uint8)
+    return Rows(keys)
 
 
 def parameters_digests(chain: Chain) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from msft_core.columns import Rows
 from msft_core.data.pipeline import Batch, first_of, part_of
 from msft_core.errors import MsftError
 from msft_core.features.cache import CannotStore, FeatureCache
@@ -56,10 +57,10 @@ class FeaturePipeline:
 
     def _batch(self, indices: Array, number: int, first: int = 0) -> Batch:
         keys = self._keys.of_epoch(number)
-        features = self._read([keys[index] for index in indices], number)
+        features = self._read(keys.take(indices), number)
         return Batch(features, self._keys.images.labels(indices), indices, first)
 
-    def _read(self, keys: list[bytes], epoch: int) -> Array:
+    def _read(self, keys: Rows, epoch: int) -> Array:
         """Read features; those that another run has evicted meanwhile are computed again."""
         for _ in range(_ATTEMPTS):
             try:

@@ -35,26 +35,39 @@ def halved(features: Array, stages: str) -> Array:
         stages: names what computed them.
 
     Raises:
-        UsageError: values are too large for float16, or so small that they lose their digits.
+        UsageError: values are too large for float16.
     """
     half = _half(features)
-    where = f"the features of the frozen stages {stages}"
     if not np.array_equal(np.isfinite(half), np.isfinite(features)):
         largest = np.abs(features[np.isfinite(features)]).max()
         raise UsageError(
-            f"{where} are up to {largest:.4g}, and float16 ends at 65504: use "
-            "--set cache.dtype=float32."
+            f"the features of the frozen stages {stages} are up to {largest:.4g}, and float16 ends "
+            "at 65504: use --set cache.dtype=float32."
         )
+    return half
+
+
+def require_digits(features: Array, stages: str) -> None:
+    """Refuse features of a few images that are so small that float16 has few digits for them.
+
+    A single image, such as one of one colour, may well have features close to zero.
+
+    Args:
+        features: see ``halved``.
+        stages: see ``halved``.
+
+    Raises:
+        UsageError: they are.
+    """
     largest = float(np.abs(features).max(initial=0))
     with np.errstate(invalid="ignore"):  # infinity less infinity
-        error = np.linalg.norm((half.astype(features.dtype) - features).reshape(-1))
+        error = np.linalg.norm((rounded(features) - features).reshape(-1))
     # Below 2^-14 float16 has ever fewer digits, and the squares of the norms would vanish too.
     if 0 < largest < 2.0**-14 or error > PRECISION * np.linalg.norm(features.reshape(-1)):
         raise UsageError(
-            f"{where} are so small, up to {largest:.3g}, that they lose digits in float16: use "
-            "--set cache.dtype=float32."
+            f"the features of the frozen stages {stages} are so small, up to {largest:.3g}, that "
+            "they lose digits in float16: use --set cache.dtype=float32."
         )
-    return half
 
 
 def rounded(features: Array) -> Array:

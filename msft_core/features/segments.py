@@ -56,7 +56,7 @@ class Segment:
         self.feature_bytes = feature_bytes
         self.crcs = crcs
         self.size = size
-        self.trusted = bytearray([trusted]) * len(crcs)
+        self.trusted = np.full(len(crcs), trusted)
         self.used = False
         """Whether a feature of it was asked for."""
         self._file: FileIO | None = None

@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from msft_core.columns import Rows, first_places
+from msft_core.features.places import Places
 from msft_core.features.segments import (
     DAMAGE,
     KEY_BYTES,
@@ -80,7 +82,7 @@ class Space:
 
     def _load(self) -> None:
         self._segments: list[Segment] = []
-        self._places: dict[bytes, int] = {}
+        self._places = Places()
         self._form: Form | None = None
         # In the order of writing, so that a feature that was written again replaces the older one.
         for path in sorted(path for path, _ in files_in(self.folder) if is_segment(path)):
@@ -109,26 +111,38 @@ class Space:
         """The segments from which a feature was asked for, with their sizes in bytes."""
         return {segment.path: segment.size for segment in self._segments if segment.used}
 
-    def missing(self, keys: Sequence[bytes]) -> list[bytes]:
+    def missing(self, keys: Sequence[bytes]) -> Rows:
         """The keys that have no feature, or a feature with a wrong checksum.
 
         A feature is read and checked when it is first asked for, and never again.
 
         Returns: keys in the order of ``keys``, each once.
         """
-        wanted = list(dict.fromkeys(keys))
-        found = sorted((self._places[key], key) for key in wanted if key in self._places)
-        doubtful = [(place, key) for place, key in found if not self._trusted(place)]
-        for start, stop, segment, data in self._runs([place for place, _ in doubtful]):
+        rows = as_rows(keys)
+        return rows.take(self.where_missing(rows))
+
+    def where_missing(self, keys: Rows) -> Array:
+        """int64 (n,), ascending: for each key that ``missing`` gives, where it is first."""
+        first, _ = first_places(keys.array)
+        wanted = keys.take(first)
+        places = self._places.find(wanted)
+        order = np.argsort(places)
+        doubtful = order[~self._trusted(places[order])]
+        wrong = [doubtful[:0]]
+        for start, stop, segment, data in self._runs(places[doubtful]):
             size = segment.feature_bytes
-            for i, (place, key) in enumerate(doubtful[start:stop]):
+            for i, place in enumerate(places[doubtful[start:stop]].tolist()):
                 feature = memoryview(data)[i * size : (i + 1) * size]
                 number = place & _MASK
                 if len(feature) == size and zlib.crc32(feature) == segment.crcs[number]:
                     segment.trusted[number] = True
                 else:
-                    self._places.pop(key, None)
-        return [key for key in wanted if key not in self._places]
+                    wrong.append(doubtful[start + i : start + i + 1])
+        if len(wrong) > 1:
+            gone = np.concatenate(wrong)
+            self._places.drop(wanted.take(gone))
+            places[gone] = -1
+        return first[places < 0]
 
     def read(self, keys: Sequence[bytes]) -> Array:
         """Read features. Several threads may call this.
@@ -141,12 +155,13 @@ class Space:
         Raises:
             KeyError: some feature is missing, or its file is not there any more.
         """
-        if missing := self.missing(keys):
+        rows = as_rows(keys)
+        if len(missing := self.where_missing(rows)):
             raise KeyError(f"{len(missing)} features are not stored")
-        places = [self._places[key] for key in keys]
-        order = sorted(range(len(keys)), key=places.__getitem__)
+        places = self._places.find(rows)
+        order = np.argsort(places, kind="stable")
         features: Array = np.empty((len(keys), *(self.shape or ())), self.dtype)
-        for start, stop, segment, data in self._runs([places[i] for i in order]):
+        for start, stop, segment, data in self._runs(places[order]):
             if len(data) != (stop - start) * segment.feature_bytes:
                 # Another process has evicted or merged it: look again at what is there.
                 self.reload()
@@ -187,7 +202,7 @@ class Space:
         """Close the files. From now on all features are missing."""
         for segment in self._segments:
             segment.close()
-        self._segments, self._places, self._form = [], {}, None
+        self._segments, self._places, self._form = [], Places(), None
         self._open.clear()
 
     def reload(self) -> None:
@@ -214,10 +229,10 @@ class Space:
         except FileExistsError:
             return
         try:
-            numbers = {self._segments.index(segment) for segment in small}
-            keys = [key for key, place in self._places.items() if place >> _SHIFT in numbers]
-            gone = set(self.missing(keys))
-            keys = [key for key in keys if key not in gone]
+            numbers = sorted(self._segments.index(segment) for segment in small)
+            parts = [self._places.between(n << _SHIFT, (n + 1) << _SHIFT).array for n in numbers]
+            keys = Rows(np.concatenate(parts))
+            keys = keys.take(np.delete(np.arange(len(keys)), self.where_missing(keys)))
             at_once = max(1, self.segmentation.read_bytes // max(1, small[0].feature_bytes))
             with self.writer() as writer:
                 for start in range(0, len(keys), at_once):
@@ -231,18 +246,22 @@ class Space:
         self.reload()
 
     def _append(self, segment: Segment, keys: bytes, form: Form) -> None:
-        each = (keys[i : i + KEY_BYTES] for i in range(0, len(keys), KEY_BYTES))
-        first = len(self._segments) << _SHIFT
+        self._places.add(Rows.of([keys], KEY_BYTES), len(self._segments) << _SHIFT)
         self._segments.append(segment)
-        self._places.update(zip(each, range(first, first + len(segment.crcs)), strict=True))
         self._form = form
 
-    def _trusted(self, place: int) -> bool:
-        return bool(self._segments[place >> _SHIFT].trusted[place & _MASK])
+    def _trusted(self, ascending: Array) -> Array:
+        """Whether the features at these places need no check, bool (N,); so for those at -1."""
+        trusted = ascending < 0
+        numbers = ascending >> _SHIFT
+        for number in np.unique(numbers[~trusted]):
+            here = slice(*np.searchsorted(numbers, [number, number + 1]))
+            trusted[here] = self._segments[number].trusted[ascending[here] & _MASK]
+        return trusted
 
-    def _runs(self, places: list[int]) -> Iterator[tuple[int, int, Segment, bytes]]:
+    def _runs(self, ascending: Array) -> Iterator[tuple[int, int, Segment, bytes]]:
         """Read ascending places, neighbours together. Yields (start, stop, segment, bytes)."""
-        start = 0
+        start, places = 0, ascending.tolist()
         for stop in range(1, len(places) + 1):
             segment = self._segments[places[start] >> _SHIFT]
             if (
@@ -270,7 +289,9 @@ class Writer:
     def __init__(self, space: Space) -> None:
         self._space, self._segmentation = space, space.segmentation
         self._form = space._form
-        self._entries: list[tuple[bytes, int]] = []
+        self._keys: list[bytes] = []
+        self._crcs: list[Array] = []
+        self._count = 0
         self._file: FileIO | None = None
         self._final = self._temporary = Path()
         self._began = 0.0
@@ -288,7 +309,8 @@ class Writer:
             OSError: the folder cannot be written, or the disk is full.
         """
         features = np.ascontiguousarray(features)
-        if len(keys) != len(features) or any(len(key) != KEY_BYTES for key in keys):
+        joined = b"".join(keys)
+        if len(joined) != KEY_BYTES * len(features) or any(len(key) != KEY_BYTES for key in keys):
             raise ValueError(
                 f"{len(features)} features, {len(keys)} keys: each feature needs a key of "
                 f"{KEY_BYTES} bytes"
@@ -308,27 +330,28 @@ class Writer:
         crcs = [zlib.crc32(data[i : i + feature_bytes]) for i in range(0, len(data), feature_bytes)]
         file = self._file or self._begin()
         # Not at the place where an earlier write failed and stopped.
-        file.seek(len(self._entries) * feature_bytes)
+        file.seek(self._count * feature_bytes)
         write_all(file, data)
-        self._entries.extend(zip(keys, crcs, strict=True))
+        self._keys.append(joined)
+        self._crcs.append(np.array(crcs, "<u4"))
+        self._count += len(crcs)
         if (
-            len(self._entries) * feature_bytes >= self._segmentation.segment_bytes
+            self._count * feature_bytes >= self._segmentation.segment_bytes
             or time.monotonic() - self._began >= self._segmentation.segment_seconds
         ):
             self.commit()
 
     def commit(self) -> None:
         """Finish the segment, if one was begun. Raises OSError."""
-        if not self._entries or self._file is None or self._form is None:
+        if not self._count or self._file is None or self._form is None:
             return
         form, file = self._form, self._file
-        keys = b"".join(key for key, _ in self._entries)
-        crcs: Array = np.array([crc for _, crc in self._entries], "<u4")
+        keys, crcs = b"".join(self._keys), np.concatenate(self._crcs)
         size = finish_segment(file, form, keys, crcs)
         if os.name == "nt":  # Windows cannot rename an open file
             file.close()
         # Before the rename: after it, nothing may write to this file again, even after an error.
-        self._entries, self._file = [], None
+        self._keys, self._crcs, self._count, self._file = [], [], 0, None
         self._temporary.replace(self._final)
         flush(self._final.parent)
         feature_bytes = math.prod(form[0]) * form[1].itemsize
@@ -365,6 +388,11 @@ class Writer:
             write_json(folder / "space.json", dict(self._space.description))
         self._began = time.monotonic()
         return self._file
+
+
+def as_rows(keys: Sequence[bytes]) -> Rows:
+    """Keys as a column."""
+    return keys if isinstance(keys, Rows) else Rows.of(keys, KEY_BYTES)
 
 
 def files_in(folder: Path) -> list[tuple[Path, os.stat_result]]:

@@ -110,11 +110,13 @@ def _problem_of_splits(splits: object, _arguments: Mapping[str, Any]) -> str:
     classes = len(splits.classes)
     if classes < 2:
         return f"returned {classes} classes; a classifier needs at least two"
+    from msft_core.columns import has_repeats  # imports NumPy
+
     for name in ("train", "val"):
         table = getattr(splits, name)
         if len(table.ids) != len(table.labels):
             return f"{name} has {len(table.ids)} ids and {len(table.labels)} labels"
-        if len(set(table.ids)) != len(table.ids):
+        if has_repeats(table.ids):
             return f"{name} has two images with the same id"
         if any(not 0 <= label < classes for label in table.labels):
             return f"{name} has a label outside 0 to {classes - 1}"

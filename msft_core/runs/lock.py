@@ -60,13 +60,14 @@ class RunLock:
         self.release()
 
 
-def lock_run_folder(folder: Path) -> RunLock:
+def lock_run_folder(folder: Path, what: str = "run folder") -> RunLock:
     """Take the lock of a run folder, without waiting for it.
 
     Removes the temporary files that a killed run has left there.
 
     Args:
         folder: is there, and keeps its name while the lock is held.
+        what: what kind of folder it is, for messages.
 
     Raises:
         UsageError: another process (or another run of this one) holds the lock; or the folder
@@ -76,14 +77,14 @@ def lock_run_folder(folder: Path) -> RunLock:
 
     path = folder / NAME
     if not folder.is_dir():  # the library would make it
-        raise UsageError(f"run folder {folder} cannot be written: there is no such folder.")
+        raise UsageError(f"{what} {folder} cannot be written: there is no such folder.")
     # Without the library's fallback, a file that is there or not: a killed process would leave it.
     lock = FileLock(path, timeout=0, thread_local=False, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout:
         raise UsageError(
-            f"run folder {folder} is in use by {_holder(path)}. Wait until it ends, or stop it."
+            f"{what} {folder} is in use by {_holder(path)}. Wait until it ends, or stop it."
         ) from None
     except PermissionError as error:
         raise _unwritable(folder, error) from error
@@ -93,7 +94,7 @@ def lock_run_folder(folder: Path) -> RunLock:
         return RunLock(
             path,
             None,
-            f"run folder {folder} cannot be locked ({error.strerror or error}): see to it that no "
+            f"{what} {folder} cannot be locked ({error.strerror or error}): see to it that no "
             "other run uses it.",
         )
     for one in (folder, *(p for p in folder.iterdir() if p.is_dir() and not p.is_symlink())):

@@ -22,7 +22,8 @@ def evenly_spaced(table: ImageTable, count: int) -> list[str]:
 
 def indices_of(table: ImageTable, split: str, ids: Sequence[str]) -> list[int]:
     """Where these images are in a table. Raises ValueError where one is not."""
-    index_of = {name: index for index, name in enumerate(table.ids)}
+    wanted = set(ids)
+    index_of = {name: index for index, name in enumerate(table.ids) if name in wanted}
     if unknown := [name for name in ids if name not in index_of]:
         raise ValueError(f"read_images: {split} has no image {unknown[0]!r}")
     return [index_of[name] for name in ids]

@@ -43,4 +43,5 @@ def build_dataset(name: str, settings: Settings, context: Context) -> DatasetSpl
         chosen.data_dir.expanduser(),
         val_fraction=chosen.val_fraction,
         split_seed=chosen.split_seed,
+        reporter=context.reporter,
     )

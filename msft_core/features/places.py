@@ -1,0 +1,57 @@
+"""Where each stored feature of a space is: 24 bytes a feature."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from msft_core.columns import Rows, find_sorted
+from msft_core.features.segments import KEY_BYTES
+from msft_core.types import Array
+
+
+class Places:
+    """The place of each key, a number of the caller's. A key that is added again moves."""
+
+    def __init__(self) -> None:
+        self._keys: Array = np.zeros(0, f"S{KEY_BYTES}")
+        self._places: Array = np.zeros(0, np.int64)
+        self._new: list[tuple[Array, Array]] = []
+
+    def find(self, keys: Rows) -> Array:
+        """int64 (N,): the place of each key, -1 where it has none."""
+        self._merge()
+        index = find_sorted(self._keys, keys.array)
+        if not len(self._places):
+            return index
+        return np.where(index >= 0, self._places[index], -1)
+
+    def add(self, keys: Rows, first: int) -> None:
+        """Give keys the places from ``first`` on."""
+        self._new.append((keys.sortable, np.arange(first, first + len(keys))))
+
+    def drop(self, keys: Rows) -> None:
+        """Forget the places of keys."""
+        self._merge()
+        index = find_sorted(self._keys, keys.array)
+        stays = np.ones(len(self._keys), bool)
+        stays[index[index >= 0]] = False
+        self._keys, self._places = self._keys[stays], self._places[stays]
+
+    def between(self, first: int, end: int) -> Rows:
+        """The keys whose places are from ``first`` to before ``end``, in the order of places."""
+        self._merge()
+        there = np.flatnonzero((self._places >= first) & (self._places < end))
+        there = there[np.argsort(self._places[there])]
+        return Rows(self._keys[there].view(np.uint8).reshape(-1, KEY_BYTES))
+
+    def _merge(self) -> None:
+        if not self._new:
+            return
+        keys = np.concatenate([self._keys, *(keys for keys, _ in self._new)])
+        places = np.concatenate([self._places, *(places for _, places in self._new)])
+        self._new = []
+        # Stable, so that the last of equal keys is the one that was added last.
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        last = np.append(keys[1:] != keys[:-1], True)[: len(keys)]
+        self._keys, self._places = keys[last], places[order[last]]

@@ -1,10 +1,10 @@
-"""Accuracy against ``training.views``: ``python -m benchmarks.views DIR``.
+"""Accuracy against ``training.views`` and ``cache.dtype``: ``python -m benchmarks.views DIR``.
 
 Cross-validation over every photograph below DIR, train and val joined: in each fold a part is held
 out, and a head is trained on the rest with ``freeze`` and EfficientNet-Lite0's ImageNet weights.
-The folds are stratified and the same for every number of views. All runs share one feature cache,
-which knows a view by the picture's content, so a later run finds what an earlier one stored: its
-seconds are those of a warm cache.
+The folds are stratified and the same for every number of views and every dtype. All runs share one
+feature cache, which knows a view by the picture's content, so a later run finds what an earlier one
+stored: its seconds are those of a warm cache.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,7 @@ class Result:
     """One run: accuracies and loss are of the part held out."""
 
     views: int
+    dtype: str
     fold: int
     seed: int
     last_accuracy: float
@@ -75,19 +77,20 @@ def main() -> None:
     results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="msft-views-") as work:
         os.environ["MSFT_CACHE"] = str(Path(work) / "cache")
-        for views in asked.views:
-            for fold, held_out in enumerate(folds):
-                for seed in asked.seeds:
-                    plugin = Fold(classes, photographs, held_out)
-                    out = Path(work) / f"{views}-{fold}-{seed}"
-                    results.append(one_run(plugin, views, fold, seed, asked.epochs, out))
-                    print(results[-1], flush=True)
-                    if asked.out:
-                        asked.out.write_text(json.dumps([asdict(r) for r in results], indent=1))
-    Console().print(_table(results, asked.views))
+        each = product(asked.views, asked.dtypes, enumerate(folds), asked.seeds)
+        for views, dtype, (fold, held_out), seed in each:
+            plugin = Fold(classes, photographs, held_out)
+            out = Path(work) / f"{views}-{dtype}-{fold}-{seed}"
+            results.append(one_run(plugin, views, dtype, fold, seed, asked.epochs, out))
+            print(results[-1], flush=True)
+            if asked.out:
+                asked.out.write_text(json.dumps([asdict(r) for r in results], indent=1))
+    Console().print(_table(results))
 
 
-def one_run(plugin: Fold, views: int, fold: int, seed: int, epochs: int, out: Path) -> Result:
+def one_run(
+    plugin: Fold, views: int, dtype: str, fold: int, seed: int, epochs: int, out: Path
+) -> Result:
     """Train a head and say how good it is on what was held out."""
     started = time.perf_counter()
     report = msft_core.run(
@@ -96,6 +99,7 @@ def one_run(plugin: Fold, views: int, fold: int, seed: int, epochs: int, out: Pa
             "backbone": "efficientnet_lite0",
             "strategy": "freeze",
             "training": {"epochs": epochs, "seed": seed, "views": views},
+            "cache": {"dtype": dtype},
             "callback": {"figures": {"enabled": False}},
         },
         plugins=[plugin],
@@ -105,7 +109,7 @@ def one_run(plugin: Fold, views: int, fold: int, seed: int, epochs: int, out: Pa
     seconds = time.perf_counter() - started
     last = report.history[-1].val
     best = max(record.val["accuracy"] for record in report.history)
-    return Result(views, fold, seed, last["accuracy"], best, last["loss"], seconds)
+    return Result(views, dtype, fold, seed, last["accuracy"], best, last["loss"], seconds)
 
 
 def read_all(folder: Path) -> tuple[tuple[str, ...], FileTable]:
@@ -146,15 +150,17 @@ def mean_and_error(values: Sequence[float], folds: Sequence[int]) -> tuple[float
     return statistics.fmean(of_fold), error
 
 
-def _table(results: Sequence[Result], all_views: Sequence[int]) -> Table:
+def _table(results: Sequence[Result]) -> Table:
     table = Table(
-        "views", "accuracy, last epoch", "less that of the first row", "accuracy, best epoch",
-        "loss, last epoch", "seconds of a run: first", "median of the others",
+        "views", "dtype", "accuracy, last epoch", "less that of the first row",
+        "accuracy, best epoch", "loss, last epoch", "less that of the first row",
+        "seconds of a run: first", "median of the others",
         title="means over folds, +- standard error over folds",
     )  # fmt: skip
-    reference = [result.last_accuracy for result in results if result.views == all_views[0]]
-    for views in all_views:
-        mine = [result for result in results if result.views == views]
+    rows = list(dict.fromkeys((result.views, result.dtype) for result in results))
+    of_row = {row: [r for r in results if (r.views, r.dtype) == row] for row in rows}
+    first = of_row[rows[0]]
+    for (views, dtype), mine in of_row.items():
         folds = [result.fold for result in mine]
 
         def cell(values: Sequence[float], folds: Sequence[int] = folds) -> str:
@@ -163,11 +169,13 @@ def _table(results: Sequence[Result], all_views: Sequence[int]) -> Table:
         seconds = [result.seconds for result in mine]
         table.add_row(
             str(views),
+            dtype,
             cell([result.last_accuracy for result in mine]),
             # Pair by pair, since folds differ more from each other than numbers of views do.
-            cell([m.last_accuracy - r for m, r in zip(mine, reference, strict=True)]),
+            cell([m.last_accuracy - r.last_accuracy for m, r in zip(mine, first, strict=True)]),
             cell([result.best_accuracy for result in mine]),
             cell([result.last_loss for result in mine]),
+            cell([m.last_loss - r.last_loss for m, r in zip(mine, first, strict=True)]),
             f"{seconds[0]:.1f}",
             f"{statistics.median(seconds[1:]):.1f}" if seconds[1:] else "-",
         )
@@ -178,6 +186,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.views", description=__doc__)
     parser.add_argument("folder", type=Path, help="photographs in train/CLASS and val/CLASS")
     parser.add_argument("--views", nargs="+", type=int, default=[0, 1, 2, 4, 8])
+    parser.add_argument("--dtypes", nargs="+", default=["float32"], help="cache.dtype")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--fold-seed", type=int, default=0)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])

@@ -87,6 +87,10 @@ class Terminal:
         """Press a key."""
         os.write(self._master, key)
 
+    def close(self) -> None:
+        """Close the terminal, as its window is closed or a connection breaks."""
+        os.close(self._master)
+
     def wait(self) -> int:
         """Read to the end, and return the exit status."""
         self.until()

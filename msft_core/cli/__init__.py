@@ -83,7 +83,7 @@ def main() -> None:
             work(lambda: app(prog_name="msft"))
         app(prog_name="msft")
     except KeyboardInterrupt:
-        typer.echo("interrupted.", err=True)
+        errors.say("interrupted.")
         sys.exit(130)
     except BrokenPipeError:
         # The reader of the output closed it, as in `msft plugins | head`.

@@ -117,13 +117,14 @@ def _find(key: str, known: list[str]) -> str:
 
 
 def _what(space: SpaceInfo) -> str:
-    """The known ones of these: backbone, last stage, extractor."""
+    """The known ones of these: backbone, last stage, extractor, dtype if it is not the stages'."""
     described = space.description
     stages = described.get("stages")
     last = f"to {stages[-1]}" if isinstance(stages, list) and stages else ""
     extractor = described.get("extractor")
     by = f"by {extractor}" if extractor else ""
-    return " ".join(filter(None, [str(described.get("backbone", "unknown")), last, by]))
+    dtype = f"stored in {described['dtype']}" if "dtype" in described else ""
+    return " ".join(filter(None, [str(described.get("backbone", "unknown")), last, by, dtype]))
 
 
 def _size_without(folder: Path, without: Path) -> int:

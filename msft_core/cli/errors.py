@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,22 +47,30 @@ def reported(*, verbose: bool | None = None) -> Iterator[None]:
         if verbose:
             traceback.print_exc()
         more = " (--verbose shows where)" if verbose is False and _has_a_place(error) else ""
-        typer.echo("error: " + "\n       ".join(f"{error}{more}".splitlines()), err=True)
+        say("error: " + "\n       ".join(f"{error}{more}".splitlines()))
         if error.report is not None:
-            typer.echo(_what_is_kept(error.report), err=True)
+            say(_what_is_kept(error.report))
         raise typer.Exit(2 if error.report is None else 1) from None
     except Exception as error:
         if verbose:
             traceback.print_exc()
-        typer.echo(f"error: {_unforeseen(error, verbose)}", err=True)
+        say(f"error: {_unforeseen(error, verbose)}")
         raise typer.Exit(1) from None
     except KeyboardInterrupt as interrupt:
         if ends_process:
             ignore_signals()
-        typer.echo("interrupted.", err=True)
+        say("interrupted.")
         for report in interrupt.args:  # of the interrupted run first, then of those before it
-            typer.echo(_what_is_kept(report), err=True)
+            say(_what_is_kept(report))
         raise typer.Exit(130) from None
+
+
+def say(message: str) -> None:
+    """Print on standard error. A closed terminal does not change the exit status."""
+    from msft_core.system.console import unless_closed
+
+    with unless_closed(sys.stderr):
+        typer.echo(message, err=True)
 
 
 def _unforeseen(error: Exception, verbose: bool | None) -> str:

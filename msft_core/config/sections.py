@@ -93,6 +93,10 @@ class CacheSettings(Settings):
     limit_gb: float = Field(
         10.0, ge=0, description="greatest size of all stored features, in units of 10^9 bytes"
     )
+    dtype: Literal["float32", "float16"] = Field(
+        "float32",
+        description="float16: store features in half the bytes; each value is off by up to 0.05 %",
+    )
 
 
 SECTIONS: dict[str, type[Settings]] = {

@@ -28,6 +28,8 @@ def features_depend_on(
     of_plugin = {i.name: i.version for i in asker.plugins.infos}
     decide = ("msft", "mindspore", "pillow")
     return {
+        # Not for float32, so that what was stored before there was a choice is found.
+        **({"dtype": config.cache.dtype} if config.cache.dtype != "float32" else {}),
         "backbone": config.backbone.name,
         "settings": config.backbone.settings.model_dump(mode="json"),
         "plugin": f"{trainer.plugin} {of_plugin.get(trainer.plugin, '')}",

@@ -23,23 +23,28 @@ from msft_core.runs.state import FOLDER, SavedState, StateFolder
 from msft_core.system.console import console_reporter
 from msft_core.system.interrupts import Interrupts
 from msft_core.system.ranks import ranks_of
-from msft_core.types import CHOSEN_KINDS, Array, Observer, Reporter, RunReport
+from msft_core.types import CHOSEN_KINDS, DatasetSplits, Observer, Reporter, RunReport
 
 if TYPE_CHECKING:
     from msft_core.plugins.registry import Plugins
+    from msft_core.runs.saving import Restored
     from msft_core.training.state import TrainState
 
-_MAY_CHANGE = ("plugins", "without", "cache", "callback")
+_MAY_CHANGE = ("plugins", "without", "callback")
 _MAY_CHANGE_KEYS = (
     "training.epochs",
     "training.save_minutes",
     "runtime.device",
+    "cache.limit_gb",
     "runtime.processes",
     "data.workers",
     "data.strict",
     # What they lead to is compared instead: the digests of the images and of the parameters.
     "backbone.weights",
 )
+
+_MOST_TOLD = 5
+"""So many differences are told in a message."""
 
 
 def resume(
@@ -185,11 +190,13 @@ class Before:
                 configuration.section_of(one, kind).get("name") for one in (self.config, changes)
             )
             if new is not None and new != old:
-                raise self._differs([f"{kind}.name = {old!r}, not {new!r}"])
+                raise self._differs([f"{kind}.name = {_short(old)}, not {_short(new)}"])
 
     def _differs(self, told: Sequence[str]) -> UsageError:
+        more = f" and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
         return UsageError(
-            f"{self.folder} was begun with {'; '.join(told)}: leave that out, or begin a new run."
+            f"{self.folder} was begun with {'; '.join(told[:_MOST_TOLD])}{more}: leave that out, "
+            "or begin a new run."
         )
 
     def require_same_config(
@@ -215,7 +222,9 @@ class Before:
         differing += sorted((new.keys() & configuration.flat(asked).keys()) - old.keys())
         wrong = [key for key in differing if not _may_change(key)]
         if wrong:
-            told = [f"{key} = {old.get(key)!r}, not {new.get(key)!r}" for key in wrong]
+            told = [
+                f"{key[:80]} = {_short(old.get(key))}, not {_short(new.get(key))}" for key in wrong
+            ]
             raise self._differs(told)
         if "runtime.device" in differing:
             reporter.warning(
@@ -247,8 +256,8 @@ class Before:
         if self.saved is None:
             return
         names = {"classes": "class names", "train": "training images", "val": "validation images"}
-        for key, old in self.saved.data.items():
-            new = data.get(key, "none")
+        for key, new in data.items():
+            old = self.saved.data.get(key, "none")
             if new != old:
                 counts = old.partition(",")[0], new.partition(",")[0]
                 how = f"{counts[1]}, not {counts[0]}" if len(set(counts)) > 1 else "others"
@@ -267,26 +276,39 @@ class Before:
         if self.saved is None or config.runtime.device != self._device:
             return None  # another device has other engines, and the user was told
         feed = self.saved.feed
+        if feed.views > config.training.views:  # fewer are stored where the cache is small
+            raise self._differs([f"{feed.views} stored views, not {config.training.views}"])
         # Other epochs need other numbers of features, by which an extractor is chosen.
         by_mindspore = feed.engine == "MindSpore" and config.training.epochs != self.epochs
         return replace(feed, asks=False) if by_mindspore else feed
 
     # Going on
 
-    def restore(self, state: TrainState, epochs: int) -> Mapping[str, Mapping[str, Array]]:
-        """Put the saved state into a new train state, to train so many epochs in all.
+    def restore(
+        self, state: TrainState, splits: DatasetSplits, epochs: int, steps: int
+    ) -> Restored:
+        """Put the saved state into a new train state, to train so many epochs of so many steps.
 
-        Returns: the arrays of each group.
+        Returns: what else there is in the state.
+
+        Raises:
+            UsageError: the state is not one of this run.
         """
-        assert self.saved is not None
-        from msft_core.runs.saving import restore_network, restored_best
+        saved = self.saved
+        assert saved is not None
+        if saved.step != saved.epoch * steps + saved.part.steps or saved.part.steps > steps:
+            raise UsageError(
+                f"the state of {self.folder} is damaged: {saved.epoch} epochs and "
+                f"{saved.part.steps} steps of {steps} are not {saved.step} steps; begin a new run."
+            )
+        from msft_core.runs.saving import restore_network, restored, restored_best
 
-        arrays = self.states.read_arrays(self.saved)
-        restore_network(self.saved, arrays.get("network", {}), state)
-        state.best = restored_best(self.saved, self.folder)
+        arrays = self.states.read_arrays(saved)
+        restore_network(saved, arrays.get("network", {}), state)
+        state.best = restored_best(saved, self.folder)
         if epochs > self.epochs:
             state.stop_reason = ""  # somebody wants more
-        return arrays
+        return restored(saved, arrays, splits)
 
     def about(self, environment: Mapping[str, Any]) -> dict[str, Any]:
         """What ``environment.json`` says of a run that goes on.
@@ -356,6 +378,11 @@ def _open(path: Path) -> Before:
             )
     config = configuration.read_toml(folder / "config.toml")
     return Before(folder, config, read_facts(folder), states, saved)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _may_change(key: str) -> bool:

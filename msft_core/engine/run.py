@@ -25,7 +25,6 @@ from msft_core.system.interrupts import Interrupts
 from msft_core.system.log_file import LogFile
 from msft_core.system.ranks import Ranks, ranks_of
 from msft_core.types import (
-    Array,
     Backbone,
     Context,
     DatasetSplits,
@@ -225,12 +224,13 @@ def run_steps(
         data = data_digests(splits, found.digests)
         require_same(group, str(data), "the images")
         require_same(group, initial[-1], "the network's first values")
-        arrays: Mapping[str, Mapping[str, Array]] = {}
+        restored = None
         if before and saved:
             before.warn_of_versions(versions(), reporter)
             before.require_same_start(data, initial[-1])
             strategy.ask_again(saved.selected, before.epochs)
-            arrays = before.restore(state, settled.training.epochs)
+            steps = pipelines[Use.TRAINING].steps()
+            restored = before.restore(state, splits, settled.training.epochs, steps)
             feed.refresh()
         else:
             strategy.select(1)
@@ -286,13 +286,15 @@ def run_steps(
             resumed=saved is not None,
             group=group,
         )
-        remembered = live.take_up(saved, arrays) if saved else {}
+        if saved and restored:
+            live.take_up(saved, restored)
         if not group.leads:
             follow(live, strategy, interrupts)
             feed.close()
             return RunReport("completed", folder.path, None, ())
         view = training_view(users, log)
         always.callback(view.close)
+        remembered = restored.plugins if restored else {}
         try:
             report = train_to_the_end(live, strategy, interrupts, view, log, began, remembered)
         finally:

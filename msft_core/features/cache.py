@@ -10,6 +10,7 @@ from msft_core.columns import Rows
 from msft_core.data.pipeline import Batch, KeyedPipeline
 from msft_core.errors import MsftError
 from msft_core.features.prefix import BATCH, EngineFailed, FrozenPrefix, relative_difference
+from msft_core.features.rounding import PRECISION, halved, require_digits, stored_dtype
 from msft_core.features.store import FeatureStore
 from msft_core.system.agreeing import agreed, checking
 from msft_core.system.group import Group
@@ -29,7 +30,8 @@ class FeatureCache:
 
     Args:
         prefix: computes them.
-        description: what they depend on, but for the image and the engine.
+        description: what they depend on, but for the image and the engine. Its ``dtype``, where
+            there is one, is that in which they are stored.
         store: keeps them.
         keys: of all features that the run will need.
         example: the features of a few training images as the prefix gives them now.
@@ -40,6 +42,7 @@ class FeatureCache:
     Raises:
         NoRoom: there is no room for the features of all keys.
         CannotStore: the cache folder cannot be written.
+        UsageError: the features do not fit into float16.
     """
 
     def __init__(
@@ -59,7 +62,10 @@ class FeatureCache:
         self.example, self.engine = example, prefix.engine
         if prefix.dtype.kind not in "biufc":
             raise CannotStore(f"{prefix.name} computes {prefix.dtype}, which cannot be stored")
-        self._feature_bytes = prefix.of_example[0].nbytes
+        self._dtype = stored_dtype(prefix.dtype, str(description.get("dtype", "")))
+        if self._dtype != prefix.dtype:
+            require_digits(prefix.of_example, prefix.name)
+        self._feature_bytes = self._as_stored(prefix.of_example)[0].nbytes
         try:
             self._space = store.open({**description, "extractor": prefix.engine})
             self._discard_if_changed(example_keys)
@@ -97,6 +103,7 @@ class FeatureCache:
         Raises:
             CannotStore: the cache folder cannot be written, or the disk is full.
             PluginError: a stage or the extractor breaks the contract.
+            UsageError: the features do not fit into float16.
         """
         group = Group() if alone else self._group
         here = group.ranks
@@ -141,7 +148,7 @@ class FeatureCache:
             self._store.make_room(len(indices) * self._feature_bytes)
             with self._space.writer() as writer, progress as advance:
                 for batch in images.batches(portions, epoch):
-                    features = self._prefix.compute(batch.inputs)
+                    features = self._as_stored(self._prefix.compute(batch.inputs))
                     writer.add(keys.take(batch.indices), features)
                     advance(len(batch.indices))
                     between()
@@ -149,12 +156,20 @@ class FeatureCache:
             raise CannotStore(_in_words(error)) from error
 
     def read(self, keys: Rows) -> Array:
-        """Features (len(keys), ...), in the order of ``keys``. Raises KeyError, OSError."""
-        return self._space.read(keys)
+        """Features (len(keys), ...), in the order of ``keys``. Raises KeyError, OSError.
+
+        Their dtype is that of the stages, whatever is stored.
+        """
+        return self._space.read(keys).astype(self._prefix.dtype, copy=False)
 
     def close(self) -> None:
         """Close the files."""
         self._space.close()
+
+    def _as_stored(self, features: Array) -> Array:
+        if self._dtype == features.dtype:
+            return features
+        return halved(features, self._prefix.name)
 
     def _discard_if_changed(self, example_keys: Rows) -> None:
         """Discard the stored features if the stages now compute other ones."""
@@ -164,10 +179,11 @@ class FeatureCache:
         form = (space.shape, space.dtype)
         if form == (None, None):
             return
-        same = form == (prefix.shape, prefix.dtype)
+        same = form == (prefix.shape, self._dtype)
         if same and there:
             stored = space.read(example_keys.take(there))
-            same = relative_difference(stored, prefix.of_example[there]) <= prefix.tolerance
+            tolerance = prefix.tolerance + (PRECISION if self._dtype != prefix.dtype else 0)
+            same = relative_difference(stored, prefix.of_example[there]) <= tolerance
         if same:
             return
         self._reporter.warning(

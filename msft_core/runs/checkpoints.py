@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
@@ -39,6 +39,7 @@ class Evaluation:
         stages_apart: leading stages whose features were computed apart, 16 images at a time.
         engine: what computed these features; empty if there are none.
         compiled: whether these stages were compiled.
+        stored_as: dtype in which these features were stored: ``float16`` rounds them.
         extractors: settings of the extractors that took part in the run, by name.
     """
 
@@ -46,6 +47,7 @@ class Evaluation:
     stages_apart: Annotated[int, Field(ge=0)] = 0
     engine: str = ""
     compiled: bool = True
+    stored_as: Literal["float32", "float16"] = "float32"
     extractors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 

@@ -17,6 +17,7 @@ from msft_core.data.pipeline import Batch
 from msft_core.data.views import evaluation_view, normalise
 from msft_core.errors import DataError, TrainingError
 from msft_core.features.prefix import BATCH, AskExtractor, EngineFailed, FrozenPrefix
+from msft_core.features.rounding import HALF, rounded
 from msft_core.images import ImageError
 from msft_core.runs.checkpoints import CheckpointInfo
 from msft_core.runs.inputs import is_one, name_of, view_of
@@ -301,7 +302,10 @@ class Classifier:
         """The outputs of the stages that the run computed apart."""
         for indices, pixels in _in_batches(views, BATCH):
             images = normalise(pixels, self.preprocessing)
-            yield from zip(indices, self._compute_features(images), strict=True)
+            features = self._compute_features(images)
+            if self.info.evaluation.stored_as == HALF:
+                features = rounded(features)
+            yield from zip(indices, features, strict=True)
 
     def _compute_features(self, images: Array) -> Array:
         with MINDSPORE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,9 +30,8 @@ from msft_core.runs.folder import RunFolder
 from msft_core.runs.predictions_file import write_predictions
 from msft_core.runs.saving import (
     Phase,
+    Restored,
     StateSaver,
-    restored_predictions,
-    states_of_plugins,
 )
 from msft_core.runs.state import SavedState
 from msft_core.system.agreeing import agreed, checking, require_same
@@ -234,6 +234,8 @@ class LiveRun:
         """See ``Run``."""
         if not Path(path).is_file():
             raise ValueError(f"set_best: there is no file {path}")
+        if math.isnan(value):
+            raise ValueError(f"set_best: {metric} is NaN, and nothing is better or worse than that")
         with self._interrupts.held(then_check=False):
             self.state.best = Best(Path(path), int(epoch), float(value), metric)
             self.of_best = Evaluated(
@@ -308,24 +310,18 @@ class LiveRun:
         content = {**self._environment, "features": names, **ending}
         self._run_folder.write_json("environment.json", content)
 
-    def take_up(
-        self, saved: SavedState, arrays: Mapping[str, Mapping[str, Array]]
-    ) -> dict[str, dict[str, Any]]:
-        """Go on from a saved state, which is in the train state already.
-
-        Returns: what each plugin kept.
-        """
+    def take_up(self, saved: SavedState, restored: Restored) -> None:
+        """Go on from a saved state, which is in the train state already."""
         self.awaits_callbacks = self._doubts_best = saved.phase == "trained"
         self._saver.take_up(saved, self.state.best)
         self._engines = [*saved.feed.engines]
         if of_best := saved.of_best:
             self.of_best = Evaluated(
                 of_best.weights,
-                restored_predictions(of_best, arrays.get("best", {}), self.splits),
+                dict(restored.predicted),
                 dict(of_best.evaluated),
                 dict(of_best.shown_in),
             )
-        return states_of_plugins(saved, arrays.get("plugins", {}))
 
     def save_state(self, phase: Phase) -> None:
         """Write ``state/``, from which the run can be resumed."""
@@ -530,6 +526,7 @@ class LiveRun:
                 stages_apart=self.trainer.skipped_stages,
                 engine=self.feed.engine,
                 compiled=self._compiles,
+                stored_as=self.config.cache.dtype if self.trainer.skipped_stages else "float32",
                 extractors={
                     name: settings
                     for name, settings in self.config.to_mapping().get("extractor", {}).items()

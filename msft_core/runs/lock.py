@@ -97,7 +97,7 @@ def lock_run_folder(folder: Path, what: str = "run folder") -> RunLock:
             f"{what} {folder} cannot be locked ({error.strerror or error}): see to it that no "
             "other run uses it.",
         )
-    for one in (folder, *(path for path in folder.iterdir() if path.is_dir())):
+    for one in (folder, *(p for p in folder.iterdir() if p.is_dir() and not p.is_symlink())):
         remove_leftovers(one, seconds=0)  # nobody else writes there now
     with suppress(OSError):  # the lock is held all the same, but by nobody with a name
         path.write_text(json.dumps(_this_process()), encoding="utf-8")

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -164,7 +164,9 @@ def identity_of(path: Path) -> str:
 def _is_file_of(path: Path, identity: str) -> bool:
     """Whether a checkpoint is whole, and the one of this identity."""
     try:
-        return identity_of(path) == identity and bool(read_checkpoint(path))
+        # What is no file, such as a device, may never come to an end.
+        same = path.is_file() and identity_of(path) == identity
+        return same and bool(read_checkpoint(path))
     except (OSError, WeightsError):
         return False
 
@@ -258,7 +260,8 @@ def restore_network(saved: SavedState, arrays: Mapping[str, Array], state: Train
     those of the saved run.
 
     Raises:
-        UsageError: the strategy chose otherwise than it did, or the state is of another network.
+        UsageError: the strategy chose otherwise than it did, or the state is of another network, or
+            it has NaN or infinity.
     """
     from mindspore import Tensor
 
@@ -277,10 +280,28 @@ def restore_network(saved: SavedState, arrays: Mapping[str, Array], state: Train
                 f"the state has {name} as {array.dtype} {array.shape}, but the network as "
                 f"{current.dtype} {current.shape}: it is of another network; begin a new run."
             )
+        if not _is_finite(array):
+            raise UsageError(
+                f"the state has NaN or infinity in {name}: nothing can be learned from there; "
+                "begin a new run."
+            )
         parameter.set_data(Tensor(array.copy(), parameter.dtype))
+    if strangers := saved.joined.keys() - state.parameters.keys():
+        raise UsageError(
+            f"the state tells of a parameter that the network does not have, "
+            f"{min(strangers)[:80]!r}: it is of another network; begin a new run."
+        )
     state.epoch, state.step, state.part = saved.epoch, saved.step, saved.part
     state.history, state.stop_reason = list(saved.history), saved.stop_reason
     state.joined = dict(saved.joined)
+
+
+def _is_finite(array: Array) -> bool:
+    """Whether no value is NaN or infinite. A type that NumPy does not know is bfloat16."""
+    if array.dtype.kind == "V":
+        exponent = 0x7F80  # all of its bits are set in NaN and infinity, and in nothing else
+        return bool(((array.view(np.uint16) & exponent) != exponent).all())
+    return bool(np.isfinite(array).all())
 
 
 def restored_best(saved: SavedState, folder: Path) -> Best | None:
@@ -303,24 +324,52 @@ def restored_best(saved: SavedState, folder: Path) -> Best | None:
     return Best(path, best.epoch, best.value, best.metric)
 
 
-def restored_predictions(
-    saved: SavedEvaluation, arrays: Mapping[str, Array], splits: DatasetSplits
-) -> dict[str, tuple[Predictions, float]]:
-    """What was predicted with the best weights, for each split.
+@dataclass(frozen=True)
+class Restored:
+    """What a saved state has beside the train state.
+
+    Args:
+        predicted: with the best weights, and the loss, for each split.
+        plugins: what each plugin kept, its arrays included.
+    """
+
+    predicted: Mapping[str, tuple[Predictions, float]]
+    plugins: Mapping[str, dict[str, Any]]
+
+
+def restored(
+    saved: SavedState, arrays: Mapping[str, Mapping[str, Array]], splits: DatasetSplits
+) -> Restored:
+    """Put together what a saved state has beside the train state.
+
+    Args:
+        saved: the state.
+        arrays: of each group.
+        splits: the images.
 
     Raises:
-        UsageError: the arrays do not fit the images.
+        UsageError: the arrays do not fit the images, or have other names than msft gives them.
     """
+    best = saved.of_best
+    predicted = _restored_predictions(best, arrays.get(_BEST, {}), splits) if best else {}
+    return Restored(predicted, _states_of_plugins(saved, arrays.get(_PLUGINS, {})))
+
+
+def _restored_predictions(
+    saved: SavedEvaluation, arrays: Mapping[str, Array], splits: DatasetSplits
+) -> dict[str, tuple[Predictions, float]]:
     found = {}
     for split, loss in saved.losses.items():
         try:
             table = getattr(splits, split)
             indices, probabilities = arrays[f"{split}/indices"], arrays[f"{split}/probabilities"]
+            if indices.dtype != np.int64 or (indices < 0).any() or not _is_finite(probabilities):
+                raise ValueError(split)
             ids = tuple(table.ids[int(index)] for index in indices)
             labels = np.asarray(table.labels, np.int64)[indices]
             if probabilities.shape != (len(ids), len(splits.classes)):
                 raise ValueError(probabilities.shape)
-        except (AttributeError, KeyError, IndexError, ValueError) as error:
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
             raise UsageError(
                 "the predictions in the state do not fit the images: begin a new run."
             ) from error
@@ -329,17 +378,14 @@ def restored_predictions(
     return found
 
 
-def states_of_plugins(saved: SavedState, arrays: Mapping[str, Array]) -> dict[str, dict[str, Any]]:
-    """What each plugin kept, its arrays included.
-
-    Raises:
-        UsageError: the arrays have other names than msft gives them.
-    """
+def _states_of_plugins(saved: SavedState, arrays: Mapping[str, Array]) -> dict[str, dict[str, Any]]:
     states = {plugin: dict(values) for plugin, values in saved.plugins.items()}
     try:
         for name, array in arrays.items():
             plugin, key = map(str, json.loads(name))
             states.setdefault(plugin, {})[key] = array.copy()
     except (TypeError, ValueError) as error:
-        raise UsageError("the arrays of plugins in the state are damaged.") from error
+        raise UsageError(
+            "the arrays of plugins in the state are damaged: begin a new run."
+        ) from error
     return states

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
 
 from msft_core.errors import MsftError, UsageError, first_line
 from msft_core.features.fed import Fed
@@ -34,6 +35,7 @@ _INDEX = "state.json"
 _SUFFIX = ".safetensors"
 
 Count = Annotated[int, Field(ge=0)]
+Epoch = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^\w{1,40}$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Groups = Mapping[str, Mapping[str, Array]]
@@ -51,8 +53,8 @@ class SavedBest:
         identity: tells the file from another: its size and checksum.
     """
 
-    path: str
-    epoch: Annotated[int, Field(ge=1)]
+    path: Annotated[str, Field(max_length=4096)]
+    epoch: Epoch
     value: float
     metric: str
     identity: str
@@ -107,19 +109,32 @@ class SavedState:
     part: PartOfEpoch
     history: tuple[EpochRecord, ...]
     stop_reason: str
-    joined: Mapping[str, int]
+    joined: Mapping[str, Epoch]
     trains: str
     data: Mapping[str, str]
     weights: str
     config: Mapping[str, Any]
     feed: Fed
-    seconds: Annotated[float, Field(ge=0)]
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     warnings: tuple[str, ...]
     best: SavedBest | None = None
     of_best: SavedEvaluation | None = None
     plugins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     arrays: Mapping[Name, Digest] = field(default_factory=dict)
-    format: int = FORMAT
+    format: Annotated[int, Field(ge=1)] = FORMAT
+
+    def require_sense(self) -> None:
+        """Compare the numbers with each other. Raises ValueError."""
+        epochs = [record.epoch for record in self.history]
+        if len(epochs) != self.epoch or epochs != list(range(1, self.epoch + 1)):
+            raise ValueError("its history is not that of its epochs")
+        part = self.part
+        if (part.steps and self.phase != "within") or not part.steps <= part.images:
+            raise ValueError("its epochs do not fit together")
+        if max(self.joined.values(), default=0) > self.selected:
+            raise ValueError("it tells of an epoch that is yet to come")
+        if self.best and math.isnan(self.best.value):
+            raise ValueError("its best value is NaN")
 
     @property
     def selected(self) -> int:
@@ -196,6 +211,12 @@ class StateFolder:
             UsageError: it is damaged, or of a newer msft.
         """
         path = self.path / _INDEX
+        # What is written and removed there would be written and removed elsewhere.
+        if self.path.is_symlink():
+            raise UsageError(
+                f"{self.path} is a link: put the folder that it leads to in its place, or begin a "
+                "new run."
+            )
         try:
             whole = json_value(path.read_text(encoding="utf-8"))
             state = whole["state"]
@@ -207,15 +228,14 @@ class StateFolder:
                     f"up to {FORMAT}): pip install --upgrade msft"
                 )
             saved: SavedState = TypeAdapter(SavedState).validate_python(state)
-            if len(saved.history) != saved.epoch or (saved.part.steps and saved.phase != "within"):
-                raise ValueError("its epochs do not fit together")
+            saved.require_sense()
         except UsageError:
             raise
         except OSError as error:
             raise UsageError(f"{path} cannot be read: {error.strerror or error}.") from error
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise UsageError(
-                f"{path} is damaged ({first_line(error)}): the run cannot go on; begin a new one."
+                f"{path} is damaged ({_reason(error)}): the run cannot go on; begin a new one."
             ) from error
         return saved
 
@@ -233,16 +253,27 @@ class StateFolder:
         try:
             if Path(file).name != file:
                 raise ValueError("it is a path")
+            if not path.is_file():  # what else there is may never come to an end
+                raise ValueError("there is no such file")
             arrays, _ = safetensors.read(path)
             if digest_of(arrays) != digest:
                 raise ValueError("its digest is not that of its content")
         except Exception as error:
             raise UsageError(
-                f"{path} is damaged or missing ({first_line(error)}): the run cannot go on; begin "
+                f"{path} is damaged or missing ({_reason(error)}): the run cannot go on; begin "
                 "a new one."
             ) from error
         self._there.add(file)
         return arrays
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, in a short line."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part)[:40] for part in first["loc"])
+        return f"{where}: {first['msg']}"
+    return first_line(error)[:300]
 
 
 def digest_of(arrays: Mapping[str, Array]) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from msft_core.system.display import PlainView, SafeView, TrainingView
+from msft_core.system.display import PlainView, SafeView, TrainingView, is_closed
 from msft_core.system.log_file import LogFile
 from msft_core.types import Reporter
 
@@ -140,10 +140,11 @@ class TerminalReporter(PlainReporter):
         line = Text(printable(message, file))
         if message.startswith("warning: "):
             line.stylize("yellow", 0, len("warning:"))
-        if self._view is not None:
-            self._view.print(line)
-        else:
-            self._bar_console.print(line, soft_wrap=True)
+        with unless_closed(sys.stdout):
+            if self._view is not None:
+                self._view.print(line)
+            else:
+                self._bar_console.print(line, soft_wrap=True)
         return True
 
     @contextmanager
@@ -194,11 +195,14 @@ def _print(message: str, file: TextIO) -> None:
 def unless_closed(file: TextIO) -> Iterator[None]:
     """Print to a file whose reader may have gone, as in ``msft run | head``.
 
-    Then the output is lost, and the work goes on: hours of training are not to end for a pipe.
+    The file may also be a terminal that was closed. Then the output is lost, and the work goes on:
+    hours of training are not to end for a pipe.
     """
     try:
         yield
-    except BrokenPipeError:
+    except OSError as error:
+        if not is_closed(error):
+            raise
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, file.fileno())
         os.close(nowhere)

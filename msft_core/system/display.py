@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -190,7 +191,13 @@ class SafeView:
         view, self._view = self._view, self._plain
         with suppress(Exception):
             view.close()
-        self._log.warning(f"the live view failed: {first_line(error)}. Plain lines follow.")
+        if not is_closed(error):  # then nobody sees plain lines either
+            self._log.warning(f"the live view failed: {first_line(error)}. Plain lines follow.")
+
+
+def is_closed(error: Exception) -> bool:
+    """Whether an error says that a pipe has no reader any more, or that a terminal was closed."""
+    return isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.EIO, errno.ENXIO)
 
 
 COMPILING = "Compiling the training step: the first step takes longer."

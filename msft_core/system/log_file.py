@@ -35,6 +35,8 @@ class LogFile:
     def open(self, path: Path) -> None:
         """Create the file or add to it, and write the lines that came before."""
         try:
+            if path.is_symlink():  # in a run folder of somebody else it may lead anywhere
+                raise OSError("it is a link")
             self._file = path.open("ab+", buffering=0)
             if self._file.tell():
                 self._file.seek(-1, os.SEEK_END)

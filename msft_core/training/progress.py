@@ -21,5 +21,5 @@ class PartOfEpoch:
 
     steps: Annotated[int, Field(ge=0)] = 0
     images: Annotated[int, Field(ge=0)] = 0
-    loss_sum: float = 0.0
-    seconds: Annotated[float, Field(ge=0)] = 0.0
+    loss_sum: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0

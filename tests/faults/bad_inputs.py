@@ -31,9 +31,10 @@ import bad_checkpoints  # noqa: E402
 import bad_configs  # noqa: E402
 import bad_folders  # noqa: E402
 import bad_images  # noqa: E402
+import bad_states  # noqa: E402
 from bad_kit import ENDS, Case, NotHere, Place  # noqa: E402
 
-MODULES = (bad_images, bad_folders, bad_configs, bad_checkpoints, bad_archives)
+MODULES = (bad_images, bad_folders, bad_configs, bad_checkpoints, bad_states, bad_archives)
 CASES: list[Case] = [case for module in MODULES for case in module.CASES]
 KINDS = list(dict.fromkeys(case.kind for case in CASES))
 
@@ -222,6 +223,8 @@ class Trial:
             outcome.skipped = {line["id"]: line["reason"] for line in lines}
         if case.expected in ("trains", "skipped") and not (place.out / "best.ckpt").is_file():
             problems.append("there is no best.ckpt")
+        if problem := case.check(place):
+            problems.append(problem)
         self._judge(case, outcome)
 
     def _changes_its_own(self, case: Case) -> bool:

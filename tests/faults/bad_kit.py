@@ -64,6 +64,7 @@ class Case:
         around: entered while the command runs.
         together: all cases of the kind that say so are in one folder, which one run trains on.
         about: the id of the image that is skipped, for these.
+        check: called afterwards; what it returns is wrong, or empty.
         long: it takes half a minute of the CPU, so the test suite leaves it out.
     """
 
@@ -75,6 +76,7 @@ class Case:
     around: Callable[[Place], AbstractContextManager[object]] = lambda place: nullcontext()
     together: bool = False
     about: str = ""
+    check: Callable[[Place], str] = lambda place: ""
     long: bool = False
 
     @property

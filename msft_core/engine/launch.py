@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from msft_core.errors import MsftError, UsageError
 from msft_core.system.interrupts import SIGNALS
-from msft_core.system.ranks import LAUNCH, PORT, is_scheduler, ranks_of
+from msft_core.system.ranks import HERE, LAUNCH, PORT, is_scheduler, ranks_of
 from msft_core.types import RunReport
 
 _POLL_SECONDS = 0.2
@@ -30,7 +30,7 @@ _GRACE_SECONDS = 2.0
 _END_SECONDS = 10.0
 """So long may the others take to end after rank 0 has ended in order."""
 
-_LAUNCHER, _OUT, _ERR, _HERE = "MSFT_LAUNCHER", "MSFT_OUT", "MSFT_ERR", "MSFT_LOCAL_PROCESSES"
+_LAUNCHER, _OUT, _ERR = "MSFT_LAUNCHER", "MSFT_OUT", "MSFT_ERR"
 _MSRUN = "from mindspore.parallel.cluster.run import main; main()"
 _EXITS = re.compile(r"Worker process (\d+) exit with exception\. Error code: (-?\d+)")
 _LAST_LINES = 5
@@ -119,7 +119,7 @@ class _Launch:
             "PATH": path,
             LAUNCH: str(self.folder),
             _LAUNCHER: str(os.getpid()),
-            _HERE: str(cluster.processes),
+            HERE: str(cluster.processes),
             # `python -m` would look for modules in the working directory, where msft does not.
             "PYTHONSAFEPATH": "1",
             # msrun and the scheduler tell each attempt to connect.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from msft_core.errors import MsftError, first_line
 from msft_core.system.agreeing import agreed, check_after_step
+from msft_core.system.group import PeerDied
 from msft_core.system.interrupts import Interrupts
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def follow(run: LiveRun, strategy: Strategy, interrupts: Interrupts) -> None:
         for command in run.group.commands():
             try:
                 _do(command, run, strategy, interrupts)
+            except PeerDied:
+                raise  # rank 0 would wait for this process for ever
             except (MsftError, KeyboardInterrupt) as error:
                 run.reporter.info(f"{command['do']} ended early: {first_line(error)}")
 

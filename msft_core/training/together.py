@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -64,10 +66,7 @@ class SharedStep:
         except Exception as error:
             failure = error
         group = self._group
-        # Over the connections, so that no process waits in the collective library for another one.
-        told = group.all(
-            [loss, images, first_line(failure) if failure else "", group.interrupted()]
-        )
+        told = self._tell(loss, images, first_line(failure) if failure else "")
         if failure:
             raise failure
         for rank, (_, _, problem, _) in enumerate(told):
@@ -79,6 +78,20 @@ class SharedStep:
             self._apply(row, images / whole)
         group.stops = any(interrupted for *_, interrupted in told)
         return mean, whole
+
+    def leave(self, error: Exception) -> None:
+        """Tell the other processes, which are in the next step, that this one ends the epoch.
+
+        Args:
+            error: why; there it is raised as a ``MsftError``.
+        """
+        with suppress(MsftError):
+            self._tell(0.0, 0, first_line(error))
+
+    def _tell(self, loss: float, images: int, problem: str) -> list[Any]:
+        """What each process has to say of a step."""
+        # Over the connections, so that no process waits in the collective library for another one.
+        return self._group.all([loss, images, problem, self._group.interrupted()], "step")
 
     def _compute(
         self, batch: Batch, check: Callable[[Array, int], Array]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msft_core.data.pipeline import first_of, part_of
+from msft_core.engine import launch
 from msft_core.errors import MsftError, UsageError
+from msft_core.runs.live import require_same
 from msft_core.system.agreeing import agreed, check_after_step, checking
 from msft_core.system.group import ConnectedGroup, Group, PeerDied
 from msft_core.system.interrupts import Interrupts
@@ -137,6 +143,13 @@ def test_a_process_that_is_gone_is_noticed_by_whoever_asks(trio: Trio) -> None:
         return told
 
     assert trio.each(do)[0] == ["process 1 of the 3 of this run is gone."] * 2
+
+
+def test_a_network_that_a_plugin_changed_in_one_process_is_noticed_in_all(trio: Trio) -> None:
+    told = trio.each(lambda g: require_same(g, f"digest {g.rank // 2}", "the values", " So there."))
+    assert [type(one) for one in told] == [MsftError] * 3
+    assert all("in process 2 as in process 0" in str(one) for one in told)
+    assert all(str(one).endswith(". So there.") for one in told)
 
 
 # Agreements
@@ -295,3 +308,57 @@ def test_a_place_that_cannot_be_is_refused(env: dict[str, str], problem: str) ->
     with pytest.raises(UsageError) as refusal:
         ranks_of(env)
     assert problem in str(refusal.value)
+
+
+# The launch
+
+
+def test_an_output_that_is_closed_or_no_terminal_has_no_terminals_name(tmp_path: Path) -> None:
+    terminal, other = os.openpty()
+    with (tmp_path / "out.txt").open("w") as file:
+        assert launch._name_of(file.fileno()) == ""
+        closed = file.fileno()
+    assert launch._name_of(closed) == os.devnull
+    assert launch._name_of(other) == os.ttyname(other)
+    os.close(terminal)
+    os.close(other)
+
+
+def test_a_process_gets_its_share_of_the_cpus_or_all_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken: list[Any] = []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cpus: taken.append(cpus), False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for local in range(2):
+        launch._take_share_of_cpus(local, 2)
+    for local in range(4):  # more than there are: none is bound to a CPU that another has too
+        launch._take_share_of_cpus(local, 4)
+    assert taken == [[0], [1, 2]]
+
+
+def test_a_signal_reaches_processes_that_begin_after_it_and_each_of_them_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append(pid))
+    started = launch._Launch(tmp_path, launch.Cluster(3), {})
+    for name, pid in (("pid-1", 11), ("pid-0", 10), ("pid-scheduler", 9)):
+        (tmp_path / name).write_text(str(pid))
+    started._pass_on(signal.SIGTERM)
+    (tmp_path / "pid-2").write_text("12")
+    started._pass_on(signal.SIGTERM, started.told)
+    assert sent == [10, 11, 12], "rank 0 first, and not the scheduler"
+
+
+def test_a_programs_name_with_any_character_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = tmp_path / 'a "b" $HOME `c`' / "python3.11"
+    odd.parent.mkdir()
+    odd.symlink_to(sys.executable)
+    monkeypatch.setattr(sys, "executable", str(odd))
+    name, path = launch._python(tmp_path)
+    asked = [Path(path.split(os.pathsep)[0]) / name, "-c", "print('here')"]
+    assert subprocess.run(asked, capture_output=True, text=True, check=True).stdout == "here\n"

@@ -172,6 +172,7 @@ def _train(epoch: int, run: LiveRun, interrupts: Interrupts, view: TrainingView)
     with interrupts.held():
         view.begin_epoch(epoch)
         run.group.tell("train", epoch=epoch)
+        run.require_same_values()
         run.feed.prepare(Use.TRAINING, epoch, interrupts.check)
         if run.group.size == 1:
             interrupts.check()

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msft_core.data.pipeline import first_of, part_of
+from msft_core.data.pipeline import Batch, first_of, part_of
 from msft_core.engine import launch
+from msft_core.engine.run import require_together
 from msft_core.errors import MsftError, UsageError
 from msft_core.runs.live import require_same
 from msft_core.system.agreeing import agreed, check_after_step, checking
@@ -194,6 +196,22 @@ def test_an_interrupt_in_one_process_is_one_in_all_and_is_over_then(trio: Trio, 
     assert trio.each(lambda g: agreed(g, checking(g, lambda: None))) == [None] * 3
 
 
+def test_rank_0_can_leave_an_epoch_while_the_others_are_in_its_next_step(trio: Trio) -> None:
+    from msft_core.training.together import SharedStep
+
+    none = Batch(np.empty(0, np.float32), np.empty(0, np.int32), np.empty(0, np.int64))
+    unused: Any = None
+
+    def do(group: ConnectedGroup) -> Any:
+        step = SharedStep(unused, unused, 0, [], unused, group)
+        return step.do(iter([none]), unused) if group.rank else step.leave(OSError("disk full"))
+
+    told = trio.each(do)
+    assert told[0] is None
+    assert [str(one) for one in told[1:]] == ["process 0 of 3: OSError: disk full"] * 2
+    assert trio.each(lambda g: agreed(g, lambda: None)) == [None] * 3, "they are together again"
+
+
 # Interrupts
 
 
@@ -242,6 +260,25 @@ def test_the_parts_of_a_batch_are_the_batch_in_order(count: int, processes: int)
     assert not sizes or max(sizes) - min(sizes) <= 1
     if count > 1:
         assert 1 not in sizes, "batch norm would take the statistics of one image for those of all"
+
+
+@pytest.mark.parametrize(("batch", "warned"), [(3, True), (4, False), (1, None)])
+def test_processes_without_an_image_are_told_of(batch: int, warned: bool | None) -> None:
+    config: Any = SimpleNamespace(
+        runtime=SimpleNamespace(processes=2, sink=False),
+        data=SimpleNamespace(pipeline="keyed"),
+        training=SimpleNamespace(batch_size=batch),
+    )
+    warnings: list[str] = []
+    reporter: Any = SimpleNamespace(warning=warnings.append)
+    ranks = Ranks(0, 2, 0, 2, "a test")
+    if warned is None:
+        with pytest.raises(UsageError, match="larger --batch-size"):
+            require_together(config, ranks, reporter)
+    else:
+        require_together(config, ranks, reporter)
+    assert bool(warnings) is bool(warned)
+    assert all("1 of the 2 processes have nothing to do" in one for one in warnings)
 
 
 # Places

@@ -235,6 +235,7 @@ def command(
         from msft_core.engine.run_each import run_each
         from msft_core.plugins.trace import Tracer, is_asked_for
         from msft_core.system.console import console_reporter
+        from msft_core.system.ranks import ranks_of
 
         flags = {
             "dataset": {"name": dataset, "data_dir": data_dir},
@@ -269,7 +270,9 @@ def command(
             configs, note = configuration.for_each_strategy(strategies, file, given)
             if note:
                 how["reporter"].info(note)
-            _end(run_each(configs, **how), quiet)
+            each = run_each(configs, **how)
+            if ranks_of().rank == 0:  # the others have no comparison, and end well
+                _end(each, quiet)
         else:
             raw, note = configuration.with_strategy(file, given)
             if note:

@@ -271,7 +271,11 @@ class KeyedPipeline:
 
 
 def part_of(portion: Array, part: tuple[int, int]) -> Array:
-    """What falls to one of several processes: parts that differ by one at most, in order."""
+    """What falls to one of several processes, in order.
+
+    Parts differ by one image at most, but for those that have none: no part has one image where the
+    batch has more, since batch norm would take the statistics of that one image for those of all.
+    """
     rank, processes = part
     return portion[first_of(len(portion), part) : first_of(len(portion), (rank + 1, processes))]
 
@@ -279,8 +283,9 @@ def part_of(portion: Array, part: tuple[int, int]) -> Array:
 def first_of(count: int, part: tuple[int, int]) -> int:
     """Where the part of a process begins, of so many."""
     rank, processes = part
-    each, more = divmod(count, processes)
-    return rank * each + min(rank, more)
+    busy = max(1, min(processes, count // 2))
+    each, more = divmod(count, busy)
+    return min(count, rank * each + min(rank, more))
 
 
 def batch_sizes(count: int, recipe: Recipe) -> list[int]:

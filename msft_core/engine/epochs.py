@@ -162,21 +162,23 @@ def _train(epoch: int, run: LiveRun, interrupts: Interrupts, view: TrainingView)
 
     part = run.state.part
     began = time.perf_counter() - part.seconds
-    # Of several processes none may leave the others between here and the first step.
-    with interrupts.held(then_check=run.group.size == 1):
-        view.begin_epoch(epoch)
-        run.group.tell("train", epoch=epoch)
-        run.feed.prepare(Use.TRAINING, epoch, interrupts.check)
-    train = run.feed.pipeline(Use.TRAINING)
-    started, done = time.perf_counter(), part.steps
-    compiles = run.trainer.compiles_next
 
     def between() -> None:
         part.seconds = time.perf_counter() - began
         check_after_step(run.group, interrupts)
         run.save_state_now_and_then()
 
+    # In one block: of several processes none may leave the others before the first step.
     with interrupts.held():
+        view.begin_epoch(epoch)
+        run.group.tell("train", epoch=epoch)
+        run.require_same_values()
+        run.feed.prepare(Use.TRAINING, epoch, interrupts.check)
+        if run.group.size == 1:
+            interrupts.check()
+        train = run.feed.pipeline(Use.TRAINING)
+        started, done = time.perf_counter(), part.steps
+        compiles = run.trainer.compiles_next
         with view.training(train.steps() - done, compiles) as step:
             run.forget()  # from the first step on the weights are others
             result = run.trainer.train_epoch(train, epoch, between, step)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from msft_core.errors import MsftError, first_line
 from msft_core.system.agreeing import agreed, check_after_step
+from msft_core.system.group import PeerDied
 from msft_core.system.interrupts import Interrupts
 
 if TYPE_CHECKING:
@@ -29,11 +30,19 @@ def follow(run: LiveRun, strategy: Strategy, interrupts: Interrupts) -> None:
     Raises:
         MsftError: rank 0 is gone, or goes on without this process.
     """
+    interrupted = False
     with interrupts.held(then_check=False):
         for command in run.group.commands():
+            if interrupted:
+                # The same signal, that came to this process a moment after rank 0 told of it, must
+                # not end what rank 0 does at the end of the run.
+                interrupts.forget()
             try:
                 _do(command, run, strategy, interrupts)
+            except PeerDied:
+                raise  # rank 0 would wait for this process for ever
             except (MsftError, KeyboardInterrupt) as error:
+                interrupted = interrupted or isinstance(error, KeyboardInterrupt)
                 run.reporter.info(f"{command['do']} ended early: {first_line(error)}")
 
 
@@ -62,6 +71,7 @@ def train(run: LiveRun, epoch: int, interrupts: Interrupts) -> None:
     """This process's part of an epoch."""
     from msft_core.data.pipeline import Use
 
+    run.require_same_values()
     run.forget()
     run.feed.prepare(Use.TRAINING, epoch, interrupts.check)
     run.trainer.train_epoch(

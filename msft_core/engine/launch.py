@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -20,7 +21,7 @@ from typing import Any, NoReturn
 
 from msft_core.errors import MsftError, UsageError
 from msft_core.system.interrupts import SIGNALS
-from msft_core.system.ranks import LAUNCH, PORT, is_scheduler, ranks_of
+from msft_core.system.ranks import HERE, LAUNCH, PORT, is_scheduler, ranks_of
 from msft_core.types import RunReport
 
 _POLL_SECONDS = 0.2
@@ -30,7 +31,10 @@ _GRACE_SECONDS = 2.0
 _END_SECONDS = 10.0
 """So long may the others take to end after rank 0 has ended in order."""
 
-_LAUNCHER, _OUT, _ERR, _HERE = "MSFT_LAUNCHER", "MSFT_OUT", "MSFT_ERR", "MSFT_LOCAL_PROCESSES"
+_SPEAK_SECONDS = 5.0
+"""So long does a process that failed wait for rank 0 to say the same."""
+
+_LAUNCHER, _OUT, _ERR = "MSFT_LAUNCHER", "MSFT_OUT", "MSFT_ERR"
 _MSRUN = "from mindspore.parallel.cluster.run import main; main()"
 _EXITS = re.compile(r"Worker process (\d+) exit with exception\. Error code: (-?\d+)")
 _LAST_LINES = 5
@@ -86,6 +90,7 @@ class _Launch:
     cluster: Cluster
     terminal: dict[str, str]
     signals: list[int] = field(default_factory=list)
+    told: set[int] = field(default_factory=set)
 
     def run(self, arguments: Sequence[str]) -> int:
         msrun = self._start(arguments)
@@ -119,9 +124,9 @@ class _Launch:
             "PATH": path,
             LAUNCH: str(self.folder),
             _LAUNCHER: str(os.getpid()),
-            _HERE: str(cluster.processes),
-            # `python -m` would look for modules in the working directory, where msft does not.
-            "PYTHONSAFEPATH": "1",
+            HERE: str(cluster.processes),
+            # `python -m` looks for modules in the working directory, where msft does not.
+            **({} if str(Path.cwd()) in sys.path else {"PYTHONSAFEPATH": "1"}),
             # msrun and the scheduler tell each attempt to connect.
             **({} if "GLOG_v" in os.environ else {"GLOG_v": "3"}),
         }
@@ -146,6 +151,8 @@ class _Launch:
                 while time.monotonic() < until and self._living():
                     time.sleep(_POLL_SECONDS)
                 return status
+            if self.signals:  # a process may have begun after it came
+                self._pass_on(self.signals[-1], self.told)
             if len(self.signals) > 2 or (self.signals and not self._pids()):
                 raise KeyboardInterrupt
             dead = [name for name, pid in self._pids().items() if not _lives(pid)]
@@ -182,7 +189,7 @@ class _Launch:
             what = f"process {first} of {size} (pid {pid}) {how}"
             words = _words(_read(self._log_of(first)))
         run = _read(self.folder / "run").strip()
-        go_on = f"Go on with: msft run --resume {run}" if run else ""
+        go_on = f"Go on with: msft run --resume {shlex.quote(run)}" if run else ""
         error = MsftError("\n".join([f"{what}, so all were ended.", *words, go_on]).strip())
         if run:
             error.report = _report(Path(run), what)
@@ -208,14 +215,20 @@ class _Launch:
         text = _read(self.folder / f"ended-{rank}")
         return int(text) if text else None
 
+    def _pass_on(self, number: int, but: Iterable[int] = ()) -> None:
+        """Send a signal to all processes but these, rank 0 first: it says what comes next."""
+        ranks = {name: pid for name, pid in self._pids().items() if isinstance(name, int)}
+        for _, pid in sorted(ranks.items()):
+            if pid not in but:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, number)
+        self.told.update(ranks.values())
+
     @contextlib.contextmanager
     def _passing_on_signals(self) -> Iterator[None]:
         def pass_on(number: int, frame: FrameType | None) -> None:
             self.signals.append(number)
-            for name, pid in self._pids().items():
-                if name != "scheduler":
-                    with contextlib.suppress(OSError):
-                        os.kill(pid, number)
+            self._pass_on(number)
 
         before = {number: signal.getsignal(number) for number in SIGNALS}
         for number, handler in before.items():
@@ -255,7 +268,7 @@ def _python(folder: Path) -> tuple[str, str]:
     here = Path(sys.executable)
     if here.name not in ("python", "python3"):
         starter = folder / "python"
-        starter.write_text(f'#!/bin/sh\nexec "{here}" "$@"\n', "utf-8")
+        starter.write_text(f'#!/bin/sh\nexec {shlex.quote(str(here))} "$@"\n', "utf-8")
         starter.chmod(0o700)
         here = starter
     return here.name, os.pathsep.join([str(here.parent), os.environ.get("PATH", os.defpath)])
@@ -299,13 +312,15 @@ def _report(run: Path, reason: str) -> RunReport:
 def _terminal(folder: Path) -> Iterator[dict[str, str]]:
     """Where rank 0 writes instead of standard output and standard error: environment variables.
 
-    To a terminal it writes itself, so that its display works. What goes to a file or a pipe is
-    passed on by this process.
+    To a terminal it writes itself, so that its display works. What goes to a file or a pipe, or to
+    a terminal that cannot be opened again, is passed on by this process.
     """
     found, relays = {}, []
-    for variable, number in ((_OUT, 1), (_ERR, 2)):
-        if os.isatty(number):
-            found[variable] = os.ttyname(number)
+    # First of all: what is opened next would take the number of an output that is closed.
+    outputs = {_OUT: _name_of(1), _ERR: _name_of(2)}
+    for number, (variable, name) in enumerate(outputs.items(), 1):
+        if name:
+            found[variable] = name
             continue
         pipe = folder / variable.lower()
         os.mkfifo(pipe)
@@ -318,6 +333,19 @@ def _terminal(folder: Path) -> Iterator[dict[str, str]]:
     finally:
         for relay in relays:
             relay.finish()
+
+
+def _name_of(output: int) -> str:
+    """The path under which rank 0 can open an output of this process; empty if there is none."""
+    try:
+        os.fstat(output)
+    except OSError:  # closed
+        return os.devnull
+    try:
+        name = os.ttyname(output)
+    except OSError:  # no terminal, or one that has no name in this container
+        return ""
+    return name if os.access(name, os.W_OK) else ""  # another user's, after sudo
 
 
 class _Relay:
@@ -354,9 +382,13 @@ class _Relay:
 # In the processes
 
 
+_launch: Path | None = None
+"""The folder of the launch that started this process."""
+
+
 def is_started() -> bool:
     """Whether a launch started this process."""
-    return LAUNCH in os.environ
+    return _launch is not None
 
 
 def work(command: Callable[[], Any]) -> NoReturn:
@@ -365,7 +397,10 @@ def work(command: Callable[[], Any]) -> NoReturn:
     Args:
         command: of the command line; ends by ``SystemExit`` or returns.
     """
-    folder = Path(os.environ[LAUNCH])
+    global _launch
+    # Not for processes that a plugin starts: they are no part of the launch.
+    folder = _launch = Path(os.environ.pop(LAUNCH))
+    launcher = int(os.environ.pop(_LAUNCHER))
     if is_scheduler():
         from msft_core.system.group import schedule
 
@@ -377,7 +412,7 @@ def work(command: Callable[[], Any]) -> NoReturn:
         for variable, number in ((_OUT, 1), (_ERR, 2)):
             os.dup2(os.open(os.environ[variable], os.O_WRONLY | os.O_NOCTTY), number)
     _take_share_of_cpus(ranks.local, ranks.local_size)
-    _end_with_launcher(int(os.environ[_LAUNCHER]))
+    _end_with_launcher(launcher)
     _write(folder / f"pid-{ranks.rank}", os.getpid())
     status = 1
     try:
@@ -391,17 +426,32 @@ def work(command: Callable[[], Any]) -> NoReturn:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
-        if status in (0, 130):  # MindSpore tells of its connections when the process ends
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         if status in (0, 130) or ranks.rank == 0:
+            # MindSpore tells of its connections when the process ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             _write(folder / f"ended-{ranks.rank}", status)
+        else:
+            _let_first_speak(folder)
+        if not _lives(launcher):
+            shutil.rmtree(folder, ignore_errors=True)
     sys.exit(status)
+
+
+def _let_first_speak(folder: Path) -> None:
+    """Wait until rank 0 has ended too, if it is on this host: it may have failed as this one did.
+
+    Its message is for the user, and msrun kills it as soon as this process is gone.
+    """
+    until = time.monotonic() + _SPEAK_SECONDS
+    first = folder / "pid-0"
+    while time.monotonic() < until and first.exists() and not (folder / "ended-0").exists():
+        time.sleep(_POLL_SECONDS)
 
 
 def note_run(run: Path) -> None:
     """Tell the launcher the run folder, if there is a launcher."""
-    if is_started() and ranks_of().rank == 0:
-        _write(Path(os.environ[LAUNCH]) / "run", run)
+    if _launch and ranks_of().rank == 0:
+        _write(_launch / "run", run)
 
 
 def log_into(run: Path, rank: int) -> None:
@@ -409,13 +459,13 @@ def log_into(run: Path, rank: int) -> None:
 
     What it has printed so far is copied. Where the folder is not on this host, nothing happens.
     """
-    if not is_started() or rank == 0 or not run.is_dir():
+    if not _launch or rank == 0 or not run.is_dir():
         return
     target = run / "logs" / f"rank_{rank}.txt"
     with contextlib.suppress(OSError):
         target.parent.mkdir(exist_ok=True)
         sys.stdout.flush()
-        so_far = _read(Path(os.environ[LAUNCH]) / f"worker_{rank}.log")
+        so_far = _read(_launch / f"worker_{rank}.log")
         number = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         os.write(number, so_far.encode())
         os.dup2(number, 1)
@@ -434,7 +484,7 @@ def _take_share_of_cpus(local: int, here: int) -> None:
         return
     cpus = sorted(os.sched_getaffinity(0))
     share = cpus[len(cpus) * local // here : len(cpus) * (local + 1) // here]
-    if share:
+    if len(cpus) >= here:
         os.sched_setaffinity(0, share)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(share))))
 

@@ -129,7 +129,7 @@ def run_steps(
         _say_plugins(loaded, reporter)
         asker = Asker(loaded, settled, reporter)
         ranks = ranks_of()
-        require_together(settled, ranks)
+        require_together(settled, ranks, reporter)
 
         # 5: the run folder, under a temporary name until the run begins.
         if ranks.rank:
@@ -303,8 +303,13 @@ def run_steps(
         return report
 
 
-def require_together(config: RunConfig, ranks: Ranks) -> None:
+def require_together(config: RunConfig, ranks: Ranks, reporter: Reporter) -> None:
     """Check that several processes can do a run, and that so many are there.
+
+    Args:
+        config: of the run.
+        ranks: the place of this process.
+        reporter: warned where a batch does not occupy all of them.
 
     Raises:
         UsageError: they cannot, or are not.
@@ -336,6 +341,12 @@ def require_together(config: RunConfig, ranks: Ranks) -> None:
         raise UsageError(
             f"training.batch_size = {config.training.batch_size}: the batch of all {ranks.size} "
             "processes must have an image for each of them. Give a larger --batch-size."
+        )
+    if (busy := config.training.batch_size // 2) < ranks.size:
+        reporter.warning(
+            f"training.batch_size = {config.training.batch_size}: {ranks.size - busy} of the "
+            f"{ranks.size} processes have nothing to do, since none gets one image alone (batch "
+            "norm would take its statistics for those of all). Give a larger --batch-size."
         )
 
 

@@ -6,7 +6,7 @@ import gc
 import re
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from msft_core.runs.comparison import Comparison
 from msft_core.runs.folder import default_folder, group_folder
 from msft_core.system.console import console_reporter
 from msft_core.system.interrupts import Interrupts
+from msft_core.system.ranks import ranks_of
 from msft_core.types import Backbone, Observer, Reporter, RunReport
 
 PAGE = "compare.html"
@@ -80,9 +81,13 @@ def run_each(
     resolved = _resolved(configs, plugins, observers)
     interrupts = Interrupts()
     default = default_folder(next(iter(resolved.values())).dataset.name, "-".join(resolved))
+    leads = ranks_of().rank == 0
     with (
         interrupts.caught(),
-        group_folder(Path(out) if out else default, numbered=not out) as folder,
+        # Of several processes rank 0 alone writes.
+        group_folder(Path(out) if out else default, numbered=not out)
+        if leads
+        else nullcontext(Path()) as folder,
     ):
         reports: dict[str, RunReport] = {}
         failures: dict[str, MsftError] = {}
@@ -109,7 +114,7 @@ def run_each(
                 # The network of a run refers to itself in circles, and the next one needs the room.
                 gc.collect()
                 interrupts.resume()
-            comparison, page = _compared(folder, reports, reporter)
+            comparison, page = _compared(folder, reports, reporter) if leads else (None, None)
     return EachReport(folder, reports, failures, comparison, page)
 
 

@@ -17,6 +17,7 @@ from msft_core.features.keys import ViewKeys, code_digest, parameters_digests
 from msft_core.features.pipeline import FeaturePipeline
 from msft_core.features.prefix import AskExtractor, EngineFailed, FrozenPrefix
 from msft_core.features.store import FeatureStore
+from msft_core.system.agreeing import agreed
 from msft_core.system.group import Group
 from msft_core.training.trainer import Trainer
 from msft_core.types import Array, Reporter
@@ -90,7 +91,7 @@ class Feed:
             self.close()
             self._identity = (stages, digest)
             if stages:
-                self._open_cache(stages, digest)
+                agreed(self._group, lambda: self._open_cache(stages, digest))
                 self._agree(stages, digest)
         self._trainer.skip_stages(stages if self._cache else 0)
         before, self._before = self._before, None
@@ -231,7 +232,7 @@ class Feed:
             self.close()
             self._identity = (stages, digest)
             self._set_views(fewest)
-            self._open_cache(stages, digest)
+            agreed(self._group, lambda: self._open_cache(stages, digest))
             self._agree(stages, digest)
 
     def _make_prefix(self, stages: int, example: Array) -> FrozenPrefix:

@@ -412,6 +412,22 @@ class LiveRun:
         self.feed.refresh(digests)
         return digests[-1]
 
+    def require_same_values(self) -> None:
+        """Check that the network is the same in all processes, which all must call it.
+
+        Raises:
+            MsftError: it is not. Each would train or judge another network.
+        """
+        if self.group.size > 1:
+            digest = parameters_digests(self.trainer.network)[-1]
+            require_same(
+                self.group,
+                digest,
+                "the network's values",
+                " Plugins are called in process 0 alone: one that changes parameters needs "
+                "a run in one process. Hosts of different kinds may also compute other last bits.",
+            )
+
     def begin_epoch_end(self, record: EpochRecord) -> None:
         """Forget the results of the old weights, and add the epoch to the history."""
         self.forget()
@@ -464,6 +480,7 @@ class LiveRun:
         All processes call it, each computes its part of the batches, and rank 0 gets all of them;
         the others get None. Interrupts must be held back.
         """
+        self.require_same_values()
         group, check = self.group, checking(self.group, self._interrupts.check)
         use = Use.VALIDATION if split == "val" else Use.EVALUATING_TRAIN
         self.feed.prepare(use, epoch, self._interrupts.check)

@@ -83,8 +83,14 @@ def check_after_step(group: Group, interrupts: Interrupts) -> None:
         raise KeyboardInterrupt
 
 
-def require_same(group: Group, value: str, what: str) -> None:
+def require_same(group: Group, value: str, what: str, why: str = "") -> None:
     """Compare something in all processes.
+
+    Args:
+        group: the processes.
+        value: that of this process.
+        what: names it, in the plural.
+        why: a sentence for the message, after a space.
 
     Raises:
         MsftError: it is not the same everywhere.
@@ -94,7 +100,7 @@ def require_same(group: Group, value: str, what: str) -> None:
         if other != told[0]:
             raise MsftError(
                 f"{what} are not the same in process {rank} as in process 0 "
-                f"({group.hosts[rank]}, {group.hosts[0]})."
+                f"({group.hosts[rank]}, {group.hosts[0]}).{why}"
             )
 
 

@@ -27,11 +27,11 @@ from typing import Any
 
 import numpy as np
 
-from msft_core.errors import MsftError
-from msft_core.system.ranks import ALONE, Ranks
+from msft_core.errors import MsftError, UsageError
+from msft_core.system.ranks import ALONE, HERE, Ranks
 from msft_core.types import Array
 
-_HEADER = struct.Struct("<II")  # lengths of the JSON text and of the bytes after it
+_HEADER = struct.Struct("<IQ")  # lengths of the JSON text and of the bytes after it
 _TOKEN_BYTES = 16
 _MEETING_SECONDS = 300.0
 _GRACE_SECONDS = 3.0
@@ -167,7 +167,9 @@ class ConnectedGroup(Group):
 
     def _said(self, rank: int, what: str) -> Any:
         """The value in the next frame of a process, which must be about the same."""
-        frame = self._receive(rank)
+        return self._content(self._receive(rank), rank, what)
+
+    def _content(self, frame: Frame, rank: int, what: str) -> Any:
         if isinstance(frame.value, list) and len(frame.value) == 2 and frame.value[0] == what:
             return frame.value[1]
         raise PeerDied(
@@ -190,10 +192,8 @@ class ConnectedGroup(Group):
             return None
         found = [array]
         for rank in range(1, self.size):
-            frame = self._received[rank].get()
-            if frame is None or frame.value[0] != "rows":
-                raise self._gone(rank)
-            dtype, shape = frame.value[1]
+            frame = self._receive(rank)
+            dtype, shape = self._content(frame, rank, "rows")
             found.append(np.frombuffer(frame.data, dtype).reshape(shape))
         return found
 
@@ -319,9 +319,16 @@ def set_mindspore_variables(ranks: Ranks) -> None:
     """Tell MindSpore the places, where something else than msrun has started the processes."""
     if not ranks.master:
         return
+    try:
+        host = socket.gethostbyname(ranks.master)
+    except OSError as error:
+        raise UsageError(
+            f"{ranks.master}, where {ranks.started_by} has started process 0, is not known here "
+            f"({error.strerror or error}): set MASTER_ADDR to an address that all hosts know."
+        ) from error
     os.environ.update(
         MS_WORKER_NUM=str(ranks.size),
-        MS_SCHED_HOST=socket.gethostbyname(ranks.master),
+        MS_SCHED_HOST=host,
         MS_SCHED_PORT=str(ranks.port),
         MS_NODE_ID=str(ranks.rank),
         MS_ROLE="MS_WORKER",
@@ -329,10 +336,12 @@ def set_mindspore_variables(ranks: Ranks) -> None:
         RANK_SIZE=str(ranks.size),
         DEVICE_ID=str(ranks.local),
     )
+    os.environ[HERE] = str(ranks.local_size)  # a second run of this process reads these
     if ranks.rank == 0:
         subprocess.Popen(
             [sys.executable, "-c", "from msft_core.system.group import schedule; schedule()"],
-            env={**os.environ, "MS_ROLE": "MS_SCHED", "RANK_ID": "0"},
+            # Not with modules of the working directory.
+            env={**os.environ, "MS_ROLE": "MS_SCHED", "RANK_ID": "0", "PYTHONSAFEPATH": "1"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -340,9 +349,8 @@ def set_mindspore_variables(ranks: Ranks) -> None:
 
 def schedule() -> None:
     """What MindSpore's scheduler does: bring the others together, and end when they have ended."""
+    parent = os.getppid()  # at once: it may die while MindSpore is imported
     import mindspore
-
-    parent = os.getppid()
 
     def end_with_parent() -> None:
         while os.getppid() == parent:

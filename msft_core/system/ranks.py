@@ -15,6 +15,9 @@ from msft_core.errors import UsageError
 LAUNCH = "MSFT_LAUNCH"
 """The variable that names the folder of the ``msft run`` that started this process."""
 
+HERE = "MSFT_LOCAL_PROCESSES"
+"""The variable that says how many of the processes that msrun started are on this host."""
+
 PORT = 8118
 """MindSpore's own default port of its scheduler."""
 
@@ -58,30 +61,31 @@ def ranks_of(env: Mapping[str, str] = os.environ) -> Ranks:
     operators of Kubernetes.
 
     Raises:
-        UsageError: a variable is missing or is no number.
+        UsageError: a variable is missing or is no number, or they contradict each other.
     """
     if env.get("MS_ROLE") == "MS_WORKER":
         size, local = _number(env, "MS_WORKER_NUM"), _number(env, "DEVICE_ID")
         rank = _number(env, "MS_NODE_ID")
-        here = int(env.get("MSFT_LOCAL_PROCESSES") or size)
-        return Ranks(rank, size, local, here, "msrun")
-    if int(env.get("SLURM_STEP_NUM_TASKS") or 1) > 1 and "SLURM_PROCID" in env:
+        return _checked(Ranks(rank, size, local, _number(env, HERE, size), "msrun"))
+    if _number(env, "SLURM_STEP_NUM_TASKS", 1) > 1 and "SLURM_PROCID" in env:
         size = _number(env, "SLURM_STEP_NUM_TASKS")
-        here = _first_number(env.get("SLURM_STEP_TASKS_PER_NODE", "")) or size
+        tasks = _tasks_of_nodes(env.get("SLURM_STEP_TASKS_PER_NODE", ""))
+        node = _number(env, "SLURM_NODEID", 0)
+        here = tasks[node] if node < len(tasks) else size
         first = env.get("MASTER_ADDR") or _first_host(env.get("SLURM_STEP_NODELIST", ""))
         local = _number(env, "SLURM_LOCALID")
         return _of(env, "SLURM_PROCID", size, local, here, "Slurm", first)
-    if int(env.get("OMPI_COMM_WORLD_SIZE") or 1) > 1:
+    if _number(env, "OMPI_COMM_WORLD_SIZE", 1) > 1:
         size = _number(env, "OMPI_COMM_WORLD_SIZE")
         here = _number(env, "OMPI_COMM_WORLD_LOCAL_SIZE")
         local = _number(env, "OMPI_COMM_WORLD_LOCAL_RANK")
         first = env.get("MASTER_ADDR") or ("127.0.0.1" if here == size else "")
         return _of(env, "OMPI_COMM_WORLD_RANK", size, local, here, "mpirun", first)
-    if int(env.get("WORLD_SIZE") or 1) > 1 and "RANK" in env:
+    if _number(env, "WORLD_SIZE", 1) > 1 and "RANK" in env:
         size = _number(env, "WORLD_SIZE")
         # Where there is no LOCAL_RANK, as with Kubernetes, each process has a host of its own.
-        here = int(env.get("LOCAL_WORLD_SIZE") or (size if "LOCAL_RANK" in env else 1))
-        local = int(env.get("LOCAL_RANK") or 0)
+        here = _number(env, "LOCAL_WORLD_SIZE", size if "LOCAL_RANK" in env else 1)
+        local = _number(env, "LOCAL_RANK", 0)
         first = env.get("MASTER_ADDR", "")
         return _of(env, "RANK", size, local, here, "RANK and WORLD_SIZE", first)
     return ALONE
@@ -95,21 +99,34 @@ def _of(
             f"{by} started {size} processes, but MASTER_ADDR does not say where rank 0 is: set it "
             "to the address of its host."
         )
-    port = _number(env, "MASTER_PORT") if env.get("MASTER_PORT") else PORT
-    return Ranks(_number(env, rank), size, local, here, by, master, port)
+    port = _number(env, "MASTER_PORT", PORT)
+    return _checked(Ranks(_number(env, rank), size, local, here, by, master, port))
 
 
-def _number(env: Mapping[str, str], name: str) -> int:
+def _checked(ranks: Ranks) -> Ranks:
+    if ranks.rank < ranks.size and ranks.local < ranks.local_size <= ranks.size:
+        return ranks
+    raise UsageError(
+        f"{ranks.started_by}: the environment says that this is process {ranks.rank} of "
+        f"{ranks.size}, and number {ranks.local} of {ranks.local_size} on its host. They are "
+        "counted from 0, so that cannot be."
+    )
+
+
+def _number(env: Mapping[str, str], name: str, default: int | None = None) -> int:
+    """A variable's value; where it is not set, the default if there is one."""
     text = env.get(name, "")
-    if not text.isdecimal():
+    if not text and default is not None:
+        return default
+    if not re.fullmatch(r"[0-9]{1,9}", text):
         raise UsageError(f"the environment says {name}={text!r}, which must be a number.")
     return int(text)
 
 
-def _first_number(text: str) -> int:
-    """The number of tasks on the first host, from such as ``2(x3),1``."""
-    found = re.match(r"\d+", text)
-    return int(found[0]) if found else 0
+def _tasks_of_nodes(text: str) -> list[int]:
+    """The number of tasks of each host, from such as ``2(x3),1``."""
+    found = re.findall(r"([0-9]+)(?:\(x([0-9]+)\))?", text)
+    return [int(tasks) for tasks, times in found for _ in range(min(int(times or 1), 1 << 20))]
 
 
 def _first_host(text: str) -> str:

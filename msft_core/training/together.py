@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -11,7 +12,6 @@ from mindspore import ops
 
 from msft_core.data.pipeline import Batch
 from msft_core.errors import MsftError, first_line
-from msft_core.system.agreeing import require_same
 from msft_core.system.group import Group
 from msft_core.training.losses import mean_loss
 from msft_core.types import Array
@@ -66,10 +66,7 @@ class SharedStep:
         except Exception as error:
             failure = error
         group = self._group
-        # Over the connections, so that no process waits in the collective library for another one.
-        told = group.all(
-            [loss, images, first_line(failure) if failure else "", group.interrupted()]
-        )
+        told = self._tell(loss, images, first_line(failure) if failure else "")
         if failure:
             raise failure
         for rank, (_, _, problem, _) in enumerate(told):
@@ -82,16 +79,19 @@ class SharedStep:
         group.stops = any(interrupted for *_, interrupted in told)
         return mean, whole
 
-    def require_same_parameters(self, parameters: Sequence[ms.Parameter]) -> None:
-        """Compare values in all processes, which have the same gradients and the same optimizers.
+    def leave(self, error: Exception) -> None:
+        """Tell the other processes, which are in the next step, that this one ends the epoch.
 
-        Raises:
-            MsftError: they are not the same everywhere.
+        Args:
+            error: why; there it is raised as a ``MsftError``.
         """
-        digest = hashlib.sha256()
-        for parameter in parameters:
-            digest.update(np.ascontiguousarray(parameter.asnumpy()).reshape(-1).view(np.uint8).data)
-        require_same(self._group, digest.hexdigest(), "the trained values")
+        with suppress(MsftError):
+            self._tell(0.0, 0, first_line(error))
+
+    def _tell(self, loss: float, images: int, problem: str) -> list[Any]:
+        """What each process has to say of a step."""
+        # Over the connections, so that no process waits in the collective library for another one.
+        return self._group.all([loss, images, problem, self._group.interrupted()], "step")
 
     def _compute(
         self, batch: Batch, check: Callable[[Array, int], Array]

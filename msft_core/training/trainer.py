@@ -229,7 +229,8 @@ class Trainer:
         Args:
             pipeline: the batches.
             epoch: from 1.
-            between_steps: called after each step. If it raises, the epoch ends.
+            between_steps: called after each step. If it raises, the epoch ends, in all processes:
+                a KeyboardInterrupt must be raised in each of them.
             show: called with the loss and the number of images of each step, before that. A device
                 that gets all batches of an epoch at once calls neither.
 
@@ -250,8 +251,13 @@ class Trainer:
             part.loss_sum += loss * images
             part.images += images
             self.state.whole = True
-            show(loss, images)
-            between_steps()
+            try:
+                show(loss, images)
+                between_steps()
+            except Exception as error:
+                if self._shared and part.steps < pipeline.steps():
+                    self._shared.leave(error)
+                raise
         self.state.epoch, self.state.part = epoch, PartOfEpoch()
         loss = part.loss_sum / part.images
         return EpochResult(loss, part.steps, self._rate_after(epoch, part.steps))
@@ -267,8 +273,6 @@ class Trainer:
                 with MINDSPORE, blaming(self.plugin, "build_backbone", _DOES_NOT_RUN):
                     step = self._shared.do(batches, self._checked)
                 yield step
-            changing = sorted(self.state.changing)
-            self._shared.require_same_parameters([self.state.parameters[n] for n in changing])
             return
         self._step = self._step or self._make_step()
         for batch in pipeline.epoch(epoch, done):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +28,7 @@ from msft_core.system.agreeing import agreed, check_after_step, checking
 from msft_core.system.group import ConnectedGroup, Group, PeerDied
 from msft_core.system.interrupts import Interrupts
 from msft_core.system.ranks import ALONE, Ranks, ranks_of
+from msft_core.testing import RecordingReporter
 
 
 class Trio:
@@ -267,18 +269,39 @@ def test_processes_without_an_image_are_told_of(batch: int, warned: bool | None)
     config: Any = SimpleNamespace(
         runtime=SimpleNamespace(processes=2, sink=False),
         data=SimpleNamespace(pipeline="keyed"),
-        training=SimpleNamespace(batch_size=batch),
+        training=SimpleNamespace(batch_size=batch, sync_batch_norm=False, drop_remainder=False),
     )
-    warnings: list[str] = []
-    reporter: Any = SimpleNamespace(warning=warnings.append)
+    reporter = RecordingReporter()
     ranks = Ranks(0, 2, 0, 2, "a test")
     if warned is None:
         with pytest.raises(UsageError, match="larger --batch-size"):
             require_together(config, ranks, reporter)
     else:
         require_together(config, ranks, reporter)
-    assert bool(warnings) is bool(warned)
-    assert all("1 of the 2 processes have nothing to do" in one for one in warnings)
+    told = any("1 of the 2 processes have nothing to do" in line for line in reporter.lines)
+    assert told is bool(warned)
+
+
+@pytest.mark.parametrize(
+    ("batch", "drops", "fits"), [(4, True, True), (4, False, False), (5, True, False), (2, True, 0)]
+)
+def test_synchronised_batch_norm_needs_equal_parts(batch: int, drops: bool, fits: bool) -> None:
+    config: Any = SimpleNamespace(
+        runtime=SimpleNamespace(processes=2, sink=False),
+        data=SimpleNamespace(pipeline="keyed"),
+        training=SimpleNamespace(batch_size=batch, sync_batch_norm=True, drop_remainder=drops),
+    )
+    with nullcontext() if fits else pytest.raises(UsageError, match="equally many images"):
+        require_together(config, Ranks(0, 2, 0, 2, "a test"), RecordingReporter())
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_scheduler_that_dies_at_the_start_may_lack_its_port(tmp_path: Path, begun: bool) -> None:
+    started = launch._Launch(tmp_path, launch.Cluster(2, master_port=4321), {}, port=4321)
+    (tmp_path / "pid-scheduler").write_text("9")
+    if begun:
+        (tmp_path / "run").write_text(str(tmp_path))
+    assert ("port 4321 in use on 127.0.0.1" in str(started._death(["scheduler"]))) is not begun
 
 
 # Places

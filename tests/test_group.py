@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from msft_core.cli import run
 from msft_core.data.pipeline import Batch, first_of, part_of
 from msft_core.engine import launch
 from msft_core.engine.run import require_together
@@ -293,6 +294,19 @@ def test_synchronised_batch_norm_needs_equal_parts(batch: int, drops: bool, fits
     )
     with nullcontext() if fits else pytest.raises(UsageError, match="equally many images"):
         require_together(config, Ranks(0, 2, 0, 2, "a test"), RecordingReporter())
+
+
+def test_rank_0_alone_says_how_it_goes_where_all_print_to_one_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in MPIRUN.items():
+        monkeypatch.setenv(name, value)
+    assert run._is_overheard()
+    monkeypatch.setattr(launch, "_launch", tmp_path)  # its output goes to a log of its own
+    assert not run._is_overheard()
+    monkeypatch.setattr(launch, "_launch", None)
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
+    assert not run._is_overheard()
 
 
 @pytest.mark.parametrize("begun", [False, True])

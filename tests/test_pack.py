@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import Msft
-from image_kit import write_classes
+from image_kit import picture, write_classes
 
 from msft_core.data.checking import check_images
 from msft_core.engine import pack as packing
@@ -252,3 +252,20 @@ def test_the_command_packs_a_folder_to_train_on(folder: Path, tmp_path: Path, ms
     )
     assert refused.returncode == 2
     assert "msft pack DIR OUT" in refused.stderr
+
+
+def test_an_image_larger_than_mindrecords_usual_page_is_packed(
+    tmp_path: Path, msft_cache: Path
+) -> None:
+    write_classes(tmp_path / "data", {"cats": 2, "dogs": 2})
+    large = picture(3400, 3400)
+    large.save(tmp_path / "data" / "cats" / "large.bmp")
+    pack(tmp_path / "data", tmp_path / "out", split_seed=1)
+    splits = read_pack(tmp_path / "out")
+    sizes = {
+        name: len(table.read(index))
+        for table in (splits.train, splits.val)
+        for index, name in enumerate(table.ids)
+    }
+    assert sizes["cats/large.bmp"] > 32 << 20
+    assert len(sizes) == 5

@@ -367,7 +367,7 @@ def _write_records(
 
     writer = FileWriter(str(path), shard_num=1)
     if source.sizes[images].max(initial=0) > _LARGE_BYTES:
-        writer.set_page_size(1 << 18)  # KiB
+        writer.set_page_size(256 << 20)
     writer.add_schema(SCHEMA, "images of msft pack")
     for block in _blocks(source.sizes, images):
         writer.write_raw_data([source.record(number) for number in block])

@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,9 +24,8 @@ from msft_core.cli import run
 from msft_core.data.pipeline import Batch, first_of, part_of
 from msft_core.engine import launch
 from msft_core.engine.run import require_together
-from msft_core.errors import MsftError, UsageError
-from msft_core.runs.live import require_same
-from msft_core.system.agreeing import agreed, check_after_step, checking
+from msft_core.errors import DataError, MsftError, UsageError
+from msft_core.system.agreeing import agreed, check_after_step, checking, require_same
 from msft_core.system.group import ConnectedGroup, Group, PeerDied
 from msft_core.system.interrupts import Interrupts
 from msft_core.system.ranks import ALONE, Ranks, ranks_of
@@ -45,11 +45,11 @@ class Trio:
             ranks = Ranks(rank, 3, rank, 3, "a test")
             return ConnectedGroup(ranks, ends[rank], lambda who: self.died.append((rank, who)))
 
-        self.groups: list[ConnectedGroup] = _together([lambda r=r: make(r) for r in range(3)])
+        self.groups: list[ConnectedGroup] = _together([partial(make, rank) for rank in range(3)])
 
     def each(self, do: Callable[[ConnectedGroup], Any]) -> list[Any]:
         """What a function returns or raises in each process."""
-        return _together([lambda g=group: do(g) for group in self.groups])
+        return _together([partial(do, group) for group in self.groups])
 
     def close(self) -> None:
         for pair in self.pairs.values():
@@ -212,7 +212,19 @@ def test_rank_0_can_leave_an_epoch_while_the_others_are_in_its_next_step(trio: T
     told = trio.each(do)
     assert told[0] is None
     assert [str(one) for one in told[1:]] == ["process 0 of 3: OSError: disk full"] * 2
+    # Nor has any of them done a step where the batch of one cannot be read.
+    told = trio.each(
+        lambda g: SharedStep(unused, unused, 0, [], unused, g).do(
+            _unreadable() if g.rank == 2 else iter([none]), unused
+        )
+    )
+    assert [str(one) for one in told] == ["process 2 of 3: no image"] * 2 + ["no image"]
     assert trio.each(lambda g: agreed(g, lambda: None)) == [None] * 3, "they are together again"
+
+
+def _unreadable() -> Iterator[Batch]:
+    raise DataError("no image")
+    yield
 
 
 # Interrupts
@@ -434,5 +446,5 @@ def test_a_programs_name_with_any_character_is_found(
     odd.symlink_to(sys.executable)
     monkeypatch.setattr(sys, "executable", str(odd))
     name, path = launch._python(tmp_path)
-    asked = [Path(path.split(os.pathsep)[0]) / name, "-c", "print('here')"]
+    asked = [str(Path(path.split(os.pathsep)[0]) / name), "-c", "print('here')"]
     assert subprocess.run(asked, capture_output=True, text=True, check=True).stdout == "here\n"

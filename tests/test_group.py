@@ -8,7 +8,9 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,15 +20,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from msft_core.cli import run
 from msft_core.data.pipeline import Batch, first_of, part_of
 from msft_core.engine import launch
 from msft_core.engine.run import require_together
-from msft_core.errors import MsftError, UsageError
-from msft_core.runs.live import require_same
-from msft_core.system.agreeing import agreed, check_after_step, checking
+from msft_core.errors import DataError, MsftError, UsageError
+from msft_core.system.agreeing import agreed, check_after_step, checking, require_same
 from msft_core.system.group import ConnectedGroup, Group, PeerDied
 from msft_core.system.interrupts import Interrupts
 from msft_core.system.ranks import ALONE, Ranks, ranks_of
+from msft_core.testing import RecordingReporter
 
 
 class Trio:
@@ -42,11 +45,11 @@ class Trio:
             ranks = Ranks(rank, 3, rank, 3, "a test")
             return ConnectedGroup(ranks, ends[rank], lambda who: self.died.append((rank, who)))
 
-        self.groups: list[ConnectedGroup] = _together([lambda r=r: make(r) for r in range(3)])
+        self.groups: list[ConnectedGroup] = _together([partial(make, rank) for rank in range(3)])
 
     def each(self, do: Callable[[ConnectedGroup], Any]) -> list[Any]:
         """What a function returns or raises in each process."""
-        return _together([lambda g=group: do(g) for group in self.groups])
+        return _together([partial(do, group) for group in self.groups])
 
     def close(self) -> None:
         for pair in self.pairs.values():
@@ -209,7 +212,19 @@ def test_rank_0_can_leave_an_epoch_while_the_others_are_in_its_next_step(trio: T
     told = trio.each(do)
     assert told[0] is None
     assert [str(one) for one in told[1:]] == ["process 0 of 3: OSError: disk full"] * 2
+    # Nor has any of them done a step where the batch of one cannot be read.
+    told = trio.each(
+        lambda g: SharedStep(unused, unused, 0, [], unused, g).do(
+            _unreadable() if g.rank == 2 else iter([none]), unused
+        )
+    )
+    assert [str(one) for one in told] == ["process 2 of 3: no image"] * 2 + ["no image"]
     assert trio.each(lambda g: agreed(g, lambda: None)) == [None] * 3, "they are together again"
+
+
+def _unreadable() -> Iterator[Batch]:
+    raise DataError("no image")
+    yield
 
 
 # Interrupts
@@ -267,18 +282,52 @@ def test_processes_without_an_image_are_told_of(batch: int, warned: bool | None)
     config: Any = SimpleNamespace(
         runtime=SimpleNamespace(processes=2, sink=False),
         data=SimpleNamespace(pipeline="keyed"),
-        training=SimpleNamespace(batch_size=batch),
+        training=SimpleNamespace(batch_size=batch, sync_batch_norm=False, drop_remainder=False),
     )
-    warnings: list[str] = []
-    reporter: Any = SimpleNamespace(warning=warnings.append)
+    reporter = RecordingReporter()
     ranks = Ranks(0, 2, 0, 2, "a test")
     if warned is None:
         with pytest.raises(UsageError, match="larger --batch-size"):
             require_together(config, ranks, reporter)
     else:
         require_together(config, ranks, reporter)
-    assert bool(warnings) is bool(warned)
-    assert all("1 of the 2 processes have nothing to do" in one for one in warnings)
+    told = any("1 of the 2 processes have nothing to do" in line for line in reporter.lines)
+    assert told is bool(warned)
+
+
+@pytest.mark.parametrize(
+    ("batch", "drops", "fits"), [(4, True, True), (4, False, False), (5, True, False), (2, True, 0)]
+)
+def test_synchronised_batch_norm_needs_equal_parts(batch: int, drops: bool, fits: bool) -> None:
+    config: Any = SimpleNamespace(
+        runtime=SimpleNamespace(processes=2, sink=False),
+        data=SimpleNamespace(pipeline="keyed"),
+        training=SimpleNamespace(batch_size=batch, sync_batch_norm=True, drop_remainder=drops),
+    )
+    with nullcontext() if fits else pytest.raises(UsageError, match="equally many images"):
+        require_together(config, Ranks(0, 2, 0, 2, "a test"), RecordingReporter())
+
+
+def test_rank_0_alone_says_how_it_goes_where_all_print_to_one_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in MPIRUN.items():
+        monkeypatch.setenv(name, value)
+    assert run._is_overheard()
+    monkeypatch.setattr(launch, "_launch", tmp_path)  # its output goes to a log of its own
+    assert not run._is_overheard()
+    monkeypatch.setattr(launch, "_launch", None)
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
+    assert not run._is_overheard()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_scheduler_that_dies_at_the_start_may_lack_its_port(tmp_path: Path, begun: bool) -> None:
+    started = launch._Launch(tmp_path, launch.Cluster(2, master_port=4321), {}, port=4321)
+    (tmp_path / "pid-scheduler").write_text("9")
+    if begun:
+        (tmp_path / "run").write_text(str(tmp_path))
+    assert ("port 4321 in use on 127.0.0.1" in str(started._death(["scheduler"]))) is not begun
 
 
 # Places
@@ -397,5 +446,5 @@ def test_a_programs_name_with_any_character_is_found(
     odd.symlink_to(sys.executable)
     monkeypatch.setattr(sys, "executable", str(odd))
     name, path = launch._python(tmp_path)
-    asked = [Path(path.split(os.pathsep)[0]) / name, "-c", "print('here')"]
+    asked = [str(Path(path.split(os.pathsep)[0]) / name), "-c", "print('here')"]
     assert subprocess.run(asked, capture_output=True, text=True, check=True).stdout == "here\n"

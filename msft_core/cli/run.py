@@ -255,7 +255,8 @@ def command(
         if status := _in_processes(raw, resume, nodes, node_rank, master_addr, master_port):
             raise typer.Exit(status[0])
         how: dict[str, Any] = {
-            "reporter": console_reporter(quiet=quiet, verbose=verbose),
+            # Where srun or mpirun shows what all processes print, rank 0 alone says how it goes.
+            "reporter": console_reporter(quiet=quiet or _is_overheard(), verbose=verbose),
             "observers": [Tracer()] if trace and not is_asked_for() else [],
         }
         if resume:
@@ -315,6 +316,14 @@ def _in_processes(
     count = asked if isinstance(asked, int) else 1
     cluster = Cluster(count, nodes, node_rank, master_addr, master_port)
     return (launch(sys.argv[1:], cluster),)
+
+
+def _is_overheard() -> bool:
+    """Whether this is not rank 0, and what it prints goes where rank 0 prints."""
+    from msft_core.engine.launch import is_started
+    from msft_core.system.ranks import ranks_of
+
+    return ranks_of().rank > 0 and not is_started()
 
 
 def _end(each: EachReport, quiet: bool) -> None:

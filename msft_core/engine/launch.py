@@ -91,6 +91,7 @@ class _Launch:
     terminal: dict[str, str]
     signals: list[int] = field(default_factory=list)
     told: set[int] = field(default_factory=set)
+    port: int = 0
 
     def run(self, arguments: Sequence[str]) -> int:
         msrun = self._start(arguments)
@@ -103,13 +104,13 @@ class _Launch:
     def _start(self, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
         cluster = self.cluster
         python, path = _python(self.folder)
-        port = cluster.master_port or (_free_port() if cluster.nodes == 1 else PORT)
+        self.port = cluster.master_port or (_free_port() if cluster.nodes == 1 else PORT)
         options = {
             "worker_num": cluster.processes * cluster.nodes,
             "local_worker_num": cluster.processes,
             "node_rank": cluster.node_rank,
             "master_addr": cluster.master_addr,
-            "master_port": port,
+            "master_port": self.port,
             "join": True,
             "log_dir": self.folder,
             # Not to the console: rank 0 writes there by itself.
@@ -181,7 +182,12 @@ class _Launch:
         pid = self._pids()[first]
         if first == "scheduler":
             what = f"MindSpore's scheduler (pid {pid}) died"
-            words: list[str] = []
+            words = [
+                f"Is port {self.port} in use on {self.cluster.master_addr}? Then give another "
+                "--master-port."
+            ]
+            if (self.folder / "run").exists():
+                words = []
         else:
             code = int(codes.get(str(pid), 0))
             how = f"was killed by signal {-code}" if code < 0 else "died"

@@ -342,7 +342,16 @@ def require_together(config: RunConfig, ranks: Ranks, reporter: Reporter) -> Non
             f"training.batch_size = {config.training.batch_size}: the batch of all {ranks.size} "
             "processes must have an image for each of them. Give a larger --batch-size."
         )
-    if (busy := config.training.batch_size // 2) < ranks.size:
+    busy = config.training.batch_size // 2
+    equal = config.training.batch_size % ranks.size == 0 and config.training.drop_remainder
+    if config.training.sync_batch_norm and not (equal and busy >= ranks.size):
+        # One without an image would not take part in the statistics, for which the others wait.
+        raise UsageError(
+            "training.sync_batch_norm = true: all processes must have equally many images of each "
+            "batch, two at least. Give --set training.drop_remainder=true and a --batch-size of "
+            f"{2 * ranks.size}, {3 * ranks.size}, {4 * ranks.size} ..."
+        )
+    if busy < ranks.size:
         reporter.warning(
             f"training.batch_size = {config.training.batch_size}: {ranks.size - busy} of the "
             f"{ranks.size} processes have nothing to do, since none gets one image alone (batch "

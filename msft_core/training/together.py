@@ -66,7 +66,7 @@ class SharedStep:
         except Exception as error:
             failure = error
         group = self._group
-        told = self._tell(loss, images, first_line(failure) if failure else "")
+        told = self._tell(loss, images, failure)
         if failure:
             raise failure
         for rank, (_, _, problem, _) in enumerate(told):
@@ -86,10 +86,14 @@ class SharedStep:
             error: why; there it is raised as a ``MsftError``.
         """
         with suppress(MsftError):
-            self._tell(0.0, 0, first_line(error))
+            self._tell(0.0, 0, error)
 
-    def _tell(self, loss: float, images: int, problem: str) -> list[Any]:
-        """What each process has to say of a step."""
+    def _tell(self, loss: float, images: int, failure: Exception | None) -> list[Any]:
+        """What each process has to say of a step: loss, images, problem, whether interrupted."""
+        problem = ""
+        if failure is not None:  # a message for the user needs no name of a class
+            ours = isinstance(failure, MsftError)
+            problem = str(failure) if ours else first_line(failure)
         # Over the connections, so that no process waits in the collective library for another one.
         return self._group.all([loss, images, problem, self._group.interrupted()], "step")
 

@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 
 from msft_core.cli import run
 from msft_core.data.pipeline import Batch, first_of, part_of
-from msft_core.engine import launch
+from msft_core.engine import launch, launched
 from msft_core.engine.run import require_together
 from msft_core.errors import DataError, MsftError, UsageError
+from msft_core.system import relay
 from msft_core.system.agreeing import agreed, check_after_step, checking, require_same
 from msft_core.system.group import ConnectedGroup, Group, PeerDied
 from msft_core.system.interrupts import Interrupts
@@ -314,9 +315,9 @@ def test_rank_0_alone_says_how_it_goes_where_all_print_to_one_place(
     for name, value in MPIRUN.items():
         monkeypatch.setenv(name, value)
     assert run._is_overheard()
-    monkeypatch.setattr(launch, "_launch", tmp_path)  # its output goes to a log of its own
+    monkeypatch.setattr(launched, "_launch", tmp_path)  # its output goes to a log of its own
     assert not run._is_overheard()
-    monkeypatch.setattr(launch, "_launch", None)
+    monkeypatch.setattr(launched, "_launch", None)
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
     assert not run._is_overheard()
 
@@ -402,10 +403,10 @@ def test_a_place_that_cannot_be_is_refused(env: dict[str, str], problem: str) ->
 def test_an_output_that_is_closed_or_no_terminal_has_no_terminals_name(tmp_path: Path) -> None:
     terminal, other = os.openpty()
     with (tmp_path / "out.txt").open("w") as file:
-        assert launch._name_of(file.fileno()) == ""
+        assert relay._name_of(file.fileno()) == ""
         closed = file.fileno()
-    assert launch._name_of(closed) == os.devnull
-    assert launch._name_of(other) == os.ttyname(other)
+    assert relay._name_of(closed) == os.devnull
+    assert relay._name_of(other) == os.ttyname(other)
     os.close(terminal)
     os.close(other)
 
@@ -418,9 +419,9 @@ def test_a_process_gets_its_share_of_the_cpus_or_all_of_them(
     monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cpus: taken.append(cpus), False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     for local in range(2):
-        launch._take_share_of_cpus(local, 2)
+        launched._take_share_of_cpus(local, 2)
     for local in range(4):  # more than there are: none is bound to a CPU that another has too
-        launch._take_share_of_cpus(local, 4)
+        launched._take_share_of_cpus(local, 4)
     assert taken == [[0], [1, 2]]
 
 

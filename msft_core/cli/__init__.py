@@ -78,7 +78,7 @@ def main() -> None:
     try:
         # `python -m msft_core` calls itself msft too: its help and its completion script say msft.
         if ranks.LAUNCH in os.environ:
-            from msft_core.engine.launch import work
+            from msft_core.engine.launched import work
 
             work(lambda: app(prog_name="msft"))
         app(prog_name="msft")

@@ -320,7 +320,7 @@ def _in_processes(
 
 def _is_overheard() -> bool:
     """Whether this is not rank 0, and what it prints goes where rank 0 prints."""
-    from msft_core.engine.launch import is_started
+    from msft_core.engine.launched import is_started
     from msft_core.system.ranks import ranks_of
 
     return ranks_of().rank > 0 and not is_started()

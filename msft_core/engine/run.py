@@ -14,7 +14,7 @@ from msft_core import config as configuration
 from msft_core.config import RunConfig
 from msft_core.engine.asking import Asker, Strategy
 from msft_core.engine.epochs import conclude, train_to_the_end
-from msft_core.engine.launch import log_into, note_run
+from msft_core.engine.launched import log_into, note_run
 from msft_core.errors import DataError, UsageError, enough_memory
 from msft_core.plugins.loading import load_plugins
 from msft_core.runs.folder import FolderOfFirst, ReopenedFolder, RunFolder, default_folder

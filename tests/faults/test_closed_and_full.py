@@ -21,8 +21,10 @@ from msft_core.testing.resuming import differences
 EPOCHS = 20
 RUN = ("run", *TINY, "--without", "figures", "--epochs", str(EPOCHS))
 
-IGNORES = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN);"
-IGNORES += "os.execv(sys.executable, [sys.executable, '-m', 'msft_core', *sys.argv[1:]])"
+# Said in both: the tests may have been started under nohup.
+HEEDS = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL);"
+HEEDS += "os.execv(sys.executable, [sys.executable, '-m', 'msft_core', *sys.argv[1:]])"
+IGNORES = HEEDS.replace("SIG_DFL", "SIG_IGN")
 
 
 def config(epochs: int, **sections: Any) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def test_a_run_whose_terminal_is_closed_ends_in_order_or_trains_on_if_it_is_to_i
     """SIGHUP comes, unless `nohup` is there; and whatever is printed from then on is an error."""
     ends, stays = tmp_path / "ends", tmp_path / "stays"
     terminals = [
-        Terminal("-m", "msft_core", *RUN, "--out", ends, cwd=tmp_path),
+        Terminal("-c", HEEDS, *RUN, "--out", ends, cwd=tmp_path),
         Terminal("-c", IGNORES, *RUN, "--out", stays, cwd=tmp_path),
     ]
     for terminal in terminals:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from msft_core.errors import DataError
-from msft_core.files import write_text
+from msft_core.files import write_atomically
 from msft_core.types import Array, Predictions
 
 NAME = "predictions.csv"
@@ -49,12 +49,18 @@ def write_rows(
     """
     known = truths is not None
     columns = [name for name in _COLUMNS if known or name != "class"]
-    lines = [_line([*columns, *(f"p({name})" for name in classes)])]
-    for file, truth, values in zip(files, truths or [""] * len(files), probabilities, strict=True):
-        best = int(values.argmax())
-        numbers = [_digits(value) for value in (values[best], *values)]
-        lines.append(_line([file, *([truth] if known else []), classes[best], *numbers]))
-    return write_text(path, "".join(lines))
+
+    def write(temporary: Path) -> None:
+        # Line by line: all of them together may take a gigabyte.
+        with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as text:
+            text.write(_line([*columns, *(f"p({name})" for name in classes)]))
+            each = zip(files, truths or [""] * len(files), probabilities, strict=True)
+            for file, truth, values in each:
+                best = int(values.argmax())
+                numbers = [_digits(value) for value in (values[best], *values)]
+                text.write(_line([file, *([truth] if known else []), classes[best], *numbers]))
+
+    return write_atomically(path, write)
 
 
 def _line(cells: Sequence[str]) -> str:

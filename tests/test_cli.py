@@ -117,7 +117,8 @@ def test_help_of_a_run_lists_the_options_in_groups(help_of: Help) -> None:
     assert groups(help_of("run")) == {
         "What to train": ["--dataset", "--data-dir", "--backbone", "--weights"],
         "How to train": ["--strategy", "--epochs", "--batch-size", "--lr", "--seed"],
-        "Where to compute": ["--device", "--extractor"],
+        "Where to compute": ["--device", "--extractor", "--processes"],
+        "Several hosts": ["--nodes", "--node-rank", "--master-addr", "--master-port"],
         "Settings": ["--config", "--set"],
         "Plugins": ["--plugin", "--without", "--trace"],
         "Output": ["--out", "--resume", "--quiet", "--verbose"],

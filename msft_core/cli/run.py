@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _WHAT = "What to train"
 _HOW = "How to train"
 _WHERE = "Where to compute"
+_HOSTS = "Several hosts"
 _SETTINGS = "Settings"
 _OUTPUT = "Output"
 
@@ -147,18 +148,18 @@ def command(
     nodes: Annotated[
         int,
         typer.Option(
-            metavar="N", min=1, help="Number of hosts, each with so many.", rich_help_panel=_WHERE
+            metavar="N", min=1, help="Number of hosts, each with so many.", rich_help_panel=_HOSTS
         ),
     ] = 1,
     node_rank: Annotated[
         int,
         typer.Option(
-            metavar="N", min=0, help="Number of this host, from 0.", rich_help_panel=_WHERE
+            metavar="N", min=0, help="Number of this host, from 0.", rich_help_panel=_HOSTS
         ),
     ] = 0,
     master_addr: Annotated[
         str,
-        typer.Option(metavar="HOST", help="Address of host 0.", rich_help_panel=_WHERE),
+        typer.Option(metavar="HOST", help="Address of host 0.", rich_help_panel=_HOSTS),
     ] = "127.0.0.1",
     master_port: Annotated[
         int,
@@ -167,7 +168,7 @@ def command(
             min=0,
             max=65535,
             help="Port of MindSpore's scheduler on host 0.",
-            rich_help_panel=_WHERE,
+            rich_help_panel=_HOSTS,
         ),
     ] = 0,
     config: Annotated[

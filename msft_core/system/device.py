@@ -18,7 +18,6 @@ from typing import Any
 from msft_core.config import RuntimeSettings
 from msft_core.errors import DeviceError
 from msft_core.system import collector, onednn
-from msft_core.system.group import set_mindspore_variables
 from msft_core.system.ranks import ALONE, Ranks
 from msft_core.types import Reporter
 
@@ -75,6 +74,8 @@ def prepare(settings: RuntimeSettings, reporter: Reporter, ranks: Ranks = ALONE)
             "runtime.sink = true: MindSpore has no dataset sink mode on a CPU. Remove the setting."
         )
     if ranks.size > 1:
+        from msft_core.system.group import set_mindspore_variables  # imports NumPy
+
         set_mindspore_variables(ranks)
     _select(device)
     return runtime

@@ -25,8 +25,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from msft_core.errors import MsftError, UsageError
 from msft_core.system.ranks import ALONE, HERE, Ranks
 from msft_core.types import Array
@@ -186,6 +184,8 @@ class ConnectedGroup(Group):
 
     def rows(self, array: Array) -> list[Array] | None:
         """See ``Group``."""
+        import numpy as np
+
         if not self.leads:
             data = np.ascontiguousarray(array).tobytes()
             self._send(0, Frame(["rows", [array.dtype.str, list(array.shape)]], data))
@@ -403,6 +403,7 @@ def join(ranks: Ranks, device: str, say: Callable[[str], None]) -> Group:
 def _connect(ranks: Ranks) -> dict[int, socket.socket]:
     """Connect each process with rank 0, whose port and secret go through MindSpore."""
     import mindspore as ms
+    import numpy as np
     from mindspore import ops
 
     # As numbers of 16 bits: every collective library takes int32.

@@ -107,15 +107,19 @@ class SharedStep:
         return row, mean_loss(logits, batch.labels)
 
     def _apply(self, row: ms.Tensor | None, weight: float) -> None:
-        parts = [] if row is None else [row * weight]
-        parts += [p.value().astype(ms.float32).reshape(-1) * weight for p in self._averaged]
         if row is None:  # this process has no image of the batch
-            size = self._size + sum(p.size for p in self._averaged)
-            parts = [ms.Tensor(np.zeros(size, np.float32))]
-        total = self._group.sum(parts[0] if len(parts) == 1 else ops.concat(parts))
+            row = ms.Tensor(np.zeros(self._size, np.float32))
+        row = row * weight
+        if self._averaged:
+            # On the host: small tensors for a hundred batch norms take longer than a step.
+            values = [p.asnumpy().astype(np.float32).reshape(-1) for p in self._averaged]
+            row = ops.concat([row, ms.Tensor(np.concatenate(values) * np.float32(weight))])
+        total = self._group.sum(row)
         self._update(total[: self._size])
-        start = self._size
+        if not self._averaged:
+            return
+        means, start = total[self._size :].asnumpy(), 0
         for parameter in self._averaged:
-            value = total[start : start + parameter.size]
-            parameter.set_data(value.reshape(parameter.shape).astype(parameter.dtype))
+            value = means[start : start + parameter.size].reshape(parameter.shape)
+            parameter.set_data(ms.Tensor(value, parameter.dtype))
             start += parameter.size

@@ -30,7 +30,7 @@ _GRACE_SECONDS = 2.0
 _END_SECONDS = 10.0
 """So long may the others take to end after rank 0 has ended in order."""
 
-LAUNCHER = "MSFTLAUNCHER"
+LAUNCHER = "MSFT_LAUNCHER"
 """The variable with the process id of the launcher."""
 
 _MSRUN = "from mindspore.parallel.cluster.run import main; main()"
@@ -169,9 +169,7 @@ class _Launch:
     def _death(self, gone: Sequence[int | str]) -> MsftError:
         """What to tell of processes that died."""
         log = read_text(self.folder / "msrun.log")
-        codes = dict(
-            re.findall(r"Worker process (\d+) exit with exception\. Error code: (-?\d+)", log)
-        )
+        codes = dict(_EXITS.findall(log))
         if not gone:
             return UsageError("\n".join(["msrun could not start the processes.", *_words(log)]))
         # msrun kills the others when one has died: its own first word names that one.
@@ -180,12 +178,12 @@ class _Launch:
         pid = self._pids()[first]
         if first == "scheduler":
             what = f"MindSpore's scheduler (pid {pid}) died"
-            words = [
-                f"Is port {self.port} in use on {self.cluster.master_addr}? Then give another "
-                "--master-port."
-            ]
-            if (self.folder / "run").exists():
-                words = []
+            words: list[str] = []
+            if not (self.folder / "run").exists():
+                address = self.cluster.master_addr
+                words = [
+                    f"Is port {self.port} in use on {address}? Then give another --master-port."
+                ]
         else:
             code = int(codes.get(str(pid), 0))
             how = f"was killed by signal {-code}" if code < 0 else "died"

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -120,10 +120,6 @@ class Group:
     def leader_of_host_first(self) -> Iterator[None]:
         """One process of each host does the block; then the others, who find it done."""
         yield
-
-    def share(self, things: Sequence[Any] | Array) -> Any:
-        """The part of a sequence that falls to this process."""
-        return things[self.rank :: self.size]
 
     def close(self) -> None:
         """Leave the group in order. Rank 0 has the others do so too."""

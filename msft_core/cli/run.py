@@ -12,6 +12,7 @@ from msft_core.cli import completion, help
 from msft_core.cli.errors import reported
 from msft_core.cli.options import PLUGINS, Blocked, Modules
 from msft_core.errors import UsageError
+from msft_core.system.ranks import ranks_of
 
 if TYPE_CHECKING:
     from msft_core.engine.run_each import EachReport
@@ -236,7 +237,6 @@ def command(
         from msft_core.engine.run_each import run_each
         from msft_core.plugins.trace import Tracer, is_asked_for
         from msft_core.system.console import console_reporter
-        from msft_core.system.ranks import ranks_of
 
         flags = {
             "dataset": {"name": dataset, "data_dir": data_dir},
@@ -253,8 +253,9 @@ def command(
             _given(flags), *(configuration.parse_assignment(text) for text in assignments or [])
         )
         raw = configuration.merge(file, given)
-        if status := _in_processes(raw, resume, nodes, node_rank, master_addr, master_port):
-            raise typer.Exit(status[0])
+        status = _in_processes(raw, resume, nodes, node_rank, master_addr, master_port)
+        if status is not None:
+            raise typer.Exit(status)
         how: dict[str, Any] = {
             # Where srun or mpirun shows what all processes print, rank 0 alone says how it goes.
             "reporter": console_reporter(quiet=quiet or _is_overheard(), verbose=verbose),
@@ -289,13 +290,12 @@ def _in_processes(
     node_rank: int,
     master_addr: str,
     master_port: int,
-) -> tuple[int] | None:
+) -> int | None:
     """Start the processes that were asked for, and wait for them: their exit status.
 
     None where one process is enough, or where this is one of those that were started.
     """
     from msft_core import config as configuration
-    from msft_core.system.ranks import ranks_of
 
     if ranks_of().size > 1:
         return None
@@ -316,13 +316,12 @@ def _in_processes(
 
     count = asked if isinstance(asked, int) else 1
     cluster = Cluster(count, nodes, node_rank, master_addr, master_port)
-    return (launch(sys.argv[1:], cluster),)
+    return launch(sys.argv[1:], cluster)
 
 
 def _is_overheard() -> bool:
     """Whether this is not rank 0, and what it prints goes where rank 0 prints."""
     from msft_core.engine.launched import is_started
-    from msft_core.system.ranks import ranks_of
 
     return ranks_of().rank > 0 and not is_started()
 

@@ -285,6 +285,15 @@ def first_places(rows: Array) -> tuple[Array, Array]:
     return first[order], rank[inverse.reshape(-1)]
 
 
+def last_of_each(ascending: Array) -> Array:
+    """int64 (D,): where the last of each run of equal items is, ascending.
+
+    Args:
+        ascending: (N,).
+    """
+    return np.flatnonzero(np.append(ascending[1:] != ascending[:-1], True)[: len(ascending)])
+
+
 class Finder:
     """Finds rows of bytes among known ones, in 8 bytes a row besides them.
 

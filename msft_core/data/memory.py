@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from msft_core.columns import Finder, Rows, sortable
+from msft_core.columns import Finder, Rows, last_of_each, sortable
 from msft_core.data.looks import ALL_BITS, BYTES, LOW_BITS, MOST_COMPARED, Alike, find_alike
 from msft_core.files import content_digest, hash_of, remove_leftovers, write_atomically
 from msft_core.images import decoders
@@ -127,13 +127,13 @@ class CheckMemory:
                 before = _read(self._decoded_path, _IMAGE_ENTRY)
                 added = np.concatenate([digests[new], looks[new]], axis=1)
                 together = _sorted_by_start(np.concatenate([before, added]))
-                _write(self._decoded_path, together[_last_of_each(_starts(together))])
+                _write(self._decoded_path, together[last_of_each(_starts(together))])
             if self._files_path and self._new_files:
                 added = np.frombuffer(bytes(self._new_files), np.uint8).reshape(-1, _FILE_ENTRY)
                 together = np.concatenate([_read(self._files_path, _FILE_ENTRY), added])
                 # The newest come last, and the oldest are forgotten.
                 order = np.argsort(_starts(together), kind="stable")
-                last = np.sort(order[_last_of_each(_starts(together)[order])])
+                last = np.sort(order[last_of_each(_starts(together)[order])])
                 _write(self._files_path, together[last[-_MOST_FILES:]])
 
     @property
@@ -205,11 +205,6 @@ def _sorted_by_start(entries: Array) -> Array:
     if (starts[1:] >= starts[:-1]).all():
         return entries
     return entries[np.argsort(starts, kind="stable")]
-
-
-def _last_of_each(ascending: Array) -> Array:
-    """int64 (D,): where the last of each run of equal ones is."""
-    return np.flatnonzero(np.append(ascending[1:] != ascending[:-1], True)[: len(ascending)])
 
 
 def _read(path: Path | None, size: int) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from msft_core.columns import Finder, Rows, sortable
+from msft_core.columns import Finder, Rows, last_of_each, sortable
 from msft_core.features.segments import KEY_BYTES
 from msft_core.types import Array
 
@@ -53,8 +53,8 @@ class Places:
         places = np.concatenate([self._places, *(places for _, places in self._new)])
         self._new = []
         # Stable, so that the last of equal keys is the one that was added last.
-        order = np.argsort(sortable(keys), kind="stable")
-        keys = keys[order]
-        last = np.append((keys[1:] != keys[:-1]).any(axis=1), True)[: len(keys)]
-        self._keys, self._places = keys[last], places[order[last]]
+        names = sortable(keys)
+        order = np.argsort(names, kind="stable")
+        last = order[last_of_each(names[order])]
+        self._keys, self._places = keys[last], places[last]
         self._finder = Finder(self._keys)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -203,19 +204,16 @@ def _make_folder(out: Path) -> None:
 
 def _sizes(found: Findings) -> Array:
     """int64 (N,): bytes of each image."""
-    paths = [path for name in ("train", "val") for path in (getattr(found.splits, name).paths,)]
+    paths = [getattr(found.splits, name).paths for name in ("train", "val")]
     sizes: Array = np.zeros(sum(map(len, paths)), np.int64)
-    number = 0
-    for of_split in paths:
-        for path in of_split:
-            try:
-                sizes[number] = Path(path).stat().st_size
-            except OSError as error:
-                raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-            if sizes[number] > _MOST_BYTES:
-                most = size_text(_MOST_BYTES)
-                raise DataError(f"{path} has more than {most}, which MindRecord does not take.")
-            number += 1
+    for number, path in enumerate(chain.from_iterable(paths)):
+        try:
+            sizes[number] = Path(path).stat().st_size
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+        if sizes[number] > _MOST_BYTES:
+            most = size_text(_MOST_BYTES)
+            raise DataError(f"{path} has more than {most}, which MindRecord does not take.")
     return sizes
 
 

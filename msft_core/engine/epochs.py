@@ -172,8 +172,7 @@ def _train(epoch: int, run: LiveRun, interrupts: Interrupts, view: TrainingView)
     with interrupts.held():
         view.begin_epoch(epoch)
         run.group.tell("train", epoch=epoch)
-        run.require_same_values()
-        run.feed.prepare(Use.TRAINING, epoch, interrupts.check)
+        run.prepare_training(epoch)
         if run.group.size == 1:
             interrupts.check()
         train = run.feed.pipeline(Use.TRAINING)

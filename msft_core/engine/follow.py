@@ -71,9 +71,8 @@ def train(run: LiveRun, epoch: int, interrupts: Interrupts) -> None:
     """This process's part of an epoch."""
     from msft_core.data.pipeline import Use
 
-    run.require_same_values()
+    run.prepare_training(epoch)
     run.forget()
-    run.feed.prepare(Use.TRAINING, epoch, interrupts.check)
     run.trainer.train_epoch(
         run.feed.pipeline(Use.TRAINING), epoch, lambda: check_after_step(run.group, interrupts)
     )

@@ -412,7 +412,12 @@ class LiveRun:
         self.feed.refresh(digests)
         return digests[-1]
 
-    def require_same_values(self) -> None:
+    def prepare_training(self, epoch: int) -> None:
+        """Compute the features that an epoch needs, in all processes."""
+        self._require_same_values()
+        self.feed.prepare(Use.TRAINING, epoch, self._interrupts.check)
+
+    def _require_same_values(self) -> None:
         """Check that the network is the same in all processes, which all must call it.
 
         Raises:
@@ -480,7 +485,7 @@ class LiveRun:
         All processes call it, each computes its part of the batches, and rank 0 gets all of them;
         the others get None. Interrupts must be held back.
         """
-        self.require_same_values()
+        self._require_same_values()
         group, check = self.group, checking(self.group, self._interrupts.check)
         use = Use.VALIDATION if split == "val" else Use.EVALUATING_TRAIN
         self.feed.prepare(use, epoch, self._interrupts.check)

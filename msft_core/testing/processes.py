@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -65,16 +64,15 @@ def assert_same_in_processes(
 
 
 def _run(parent: Path, config: Path, plugins: Sequence[str], processes: int) -> Path:
+    from msft_core.testing import CommandLine
+
     folder = parent / f"of-{processes}"
-    command = [sys.executable, "-m", "msft_core", "run", "--config", config, "--out", folder]
-    command += ["--processes", str(processes), "--plugin", "msft_core.testing.tiny"]
-    for name in plugins:
-        command += ["--plugin", name]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    ended = subprocess.run(
-        [str(word) for word in command],
-        env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS,
-    )  # fmt: skip
+    named = [word for name in ("msft_core.testing.tiny", *plugins) for word in ("--plugin", name)]
+    ended = CommandLine(Path.cwd())(
+        *("run", "--config", config, "--out", folder, "--processes", processes, *named),
+        env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        timeout=_SECONDS,
+    )
     said = ended.stderr.strip() or ended.stdout.strip()
     fail_if(said if ended.returncode else (), f"msft run --processes {processes}")
     return folder

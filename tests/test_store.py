@@ -861,6 +861,23 @@ def test_a_folder_removed_while_it_is_made_is_made_again(
     assert reopened(folder).missing(KEYS[:2]) == KEYS[:1]
 
 
+def test_a_segment_that_is_evicted_as_soon_as_it_is_written_does_not_stop_its_writer(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = Path.replace
+
+    def evicted(path: Path, target: Path) -> Path:
+        done = replace(path, target)
+        if path.name.endswith(".rows.tmp"):
+            FeatureStore(folder, 0).clear()
+        return done
+
+    monkeypatch.setattr(Path, "replace", evicted)
+    add(reopened(folder), [0])
+    monkeypatch.undo()
+    assert reopened(folder).missing(KEYS[:1]) == KEYS[:1]
+
+
 def test_processes_that_write_read_and_evict_at_once_do_not_harm_each_other(folder: Path) -> None:
     children = [
         subprocess.Popen(

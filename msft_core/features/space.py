@@ -353,7 +353,9 @@ class Writer:
         # Before the rename: after it, nothing may write to this file again, even after an error.
         self._keys, self._crcs, self._count, self._file = [], [], 0, None
         self._temporary.replace(self._final)
-        flush(self._final.parent)
+        # Another process may evict the segment at once, and then the folder.
+        with suppress(FileNotFoundError):
+            flush(self._final.parent)
         feature_bytes = math.prod(form[0]) * form[1].itemsize
         segment = Segment(self._final, feature_bytes, crcs, size, trusted=True)
         if not file.closed:

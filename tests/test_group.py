@@ -137,6 +137,20 @@ def test_commands_reach_the_others_until_the_run_ends(trio: Trio) -> None:
     assert not trio.died
 
 
+@pytest.mark.parametrize(
+    ("error", "raised"), [(KeyboardInterrupt(), KeyboardInterrupt), (ValueError("x"), MsftError)]
+)
+def test_the_others_end_a_run_as_rank_0_does(
+    trio: Trio, error: BaseException, raised: type[BaseException]
+) -> None:
+    def do(group: ConnectedGroup) -> Any:
+        return list(group.commands()) if group.rank else group.close(error)
+
+    told = trio.each(do)
+    assert [type(one) for one in told[1:]] == [raised, raised]
+    assert not trio.died
+
+
 def test_a_process_that_is_gone_is_noticed_by_whoever_asks(trio: Trio) -> None:
     def do(group: ConnectedGroup) -> Any:
         if group.rank:
@@ -449,3 +463,31 @@ def test_a_programs_name_with_any_character_is_found(
     name, path = launch._python(tmp_path)
     asked = [str(Path(path.split(os.pathsep)[0]) / name), "-c", "print('here')"]
     assert subprocess.run(asked, capture_output=True, text=True, check=True).stdout == "here\n"
+
+
+def test_the_launcher_shows_the_last_words_of_a_process_that_rank_0_saw_die(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = launch._Launch(tmp_path, launch.Cluster(2), {})
+    assert started.about_lost() == ""
+    (tmp_path / "pid-1").write_text("77")
+    (tmp_path / "worker_1.log").write_text("step 3\nno memory\n")
+    (tmp_path / "msrun.log").write_text("Worker process 77 exit with exception. Error code: -9.")
+    monkeypatch.setattr(launched, "_launch", tmp_path)
+    launched.note_lost(1)
+    launched.note_lost(0)  # the first counts
+    assert started.about_lost().splitlines() == [
+        "process 1 of 2 (pid 77) was killed by signal 9.",
+        "Its last words:",
+        "  step 3",
+        "  no memory",
+    ]
+
+
+def test_a_process_that_leaves_after_rank_0_is_not_called_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ended-0").write_text("1")
+    monkeypatch.setattr(launched, "_launch", tmp_path)
+    launched.note_lost(1)
+    assert launch._Launch(tmp_path, launch.Cluster(2), {}).about_lost() == ""

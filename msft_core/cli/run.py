@@ -297,7 +297,14 @@ def _in_processes(
     """
     from msft_core import config as configuration
 
-    if ranks_of().size > 1:
+    from msft_core.engine.launched import is_started
+
+    if (ranks := ranks_of()).size > 1:
+        if nodes > 1 and not is_started():
+            raise UsageError(
+                f"--nodes {nodes}: {ranks.started_by} has started {ranks.size} processes already, "
+                "which find each other without it. Leave it out."
+            )
         return None
     asked = configuration.section_of(raw, "runtime").get("processes")
     if asked is None and resume and (resume / "config.toml").is_file():

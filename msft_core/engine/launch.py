@@ -30,6 +30,9 @@ _GRACE_SECONDS = 2.0
 _END_SECONDS = 10.0
 """So long may the others take to end after rank 0 has ended in order."""
 
+LOST = "lost"
+"""The file with the rank of the process that rank 0 saw die first."""
+
 LAUNCHER = "MSFT_LAUNCHER"
 """The variable with the process id of the launcher."""
 
@@ -77,7 +80,12 @@ def launch(arguments: Sequence[str], cluster: Cluster) -> int:
     folder = Path(tempfile.mkdtemp(prefix="msft-launch-"))
     try:
         with outputs_for_rank_0(folder) as terminal:
-            return _Launch(folder, cluster, terminal).run(arguments)
+            started = _Launch(folder, cluster, terminal)
+            status = started.run(arguments)
+        # After all that rank 0 said.
+        if status and (about := started.about_lost()):
+            print(about, file=sys.stderr)
+        return status
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -166,15 +174,33 @@ class _Launch:
                     raise KeyboardInterrupt
                 raise self._death(gone)
 
+    def about_lost(self) -> str:
+        """What to tell of a process that rank 0 saw die before it ended itself; else empty."""
+        text = read_text(self.folder / LOST)
+        if not text or int(text) not in self._pids():  # on another host
+            return ""
+        words = _words(read_text(self._log_of(int(text))))
+        return "\n".join([f"{self._how_died(int(text))}.", *words])
+
+    def _how_died(self, rank: int | str) -> str:
+        pid = self._pids()[rank]
+        code = int(self._codes().get(str(pid), 0))
+        how = f"was killed by signal {-code}" if code < 0 else "died"
+        size = self.cluster.processes * self.cluster.nodes
+        return f"process {rank} of {size} (pid {pid}) {how}"
+
+    def _codes(self) -> dict[str, str]:
+        """Process ids, with the exit status where it is not 0. msrun stops at the first."""
+        return dict(_EXITS.findall(read_text(self.folder / "msrun.log")))
+
     def _death(self, gone: Sequence[int | str]) -> MsftError:
         """What to tell of processes that died."""
-        log = read_text(self.folder / "msrun.log")
-        codes = dict(_EXITS.findall(log))
         if not gone:
+            log = read_text(self.folder / "msrun.log")
             return UsageError("\n".join(["msrun could not start the processes.", *_words(log)]))
         # msrun kills the others when one has died: its own first word names that one.
         by_pid = {str(pid): name for name, pid in self._pids().items()}
-        first = next((by_pid[pid] for pid in codes if pid in by_pid), gone[0])
+        first = next((by_pid[pid] for pid in self._codes() if pid in by_pid), gone[0])
         pid = self._pids()[first]
         if first == "scheduler":
             what = f"MindSpore's scheduler (pid {pid}) died"
@@ -185,10 +211,7 @@ class _Launch:
                     f"Is port {self.port} in use on {address}? Then give another --master-port."
                 ]
         else:
-            code = int(codes.get(str(pid), 0))
-            how = f"was killed by signal {-code}" if code < 0 else "died"
-            size = self.cluster.processes * self.cluster.nodes
-            what = f"process {first} of {size} (pid {pid}) {how}"
+            what = self._how_died(first)
             words = _words(read_text(self._log_of(first)))
         run = read_text(self.folder / "run").strip()
         go_on = f"Go on with: msft run --resume {shlex.quote(run)}" if run else ""
@@ -294,7 +317,9 @@ def read_text(path: Path) -> str:
 
 def _words(text: str) -> list[str]:
     """The last lines of a log, under a title."""
-    lines = [f"  {line.strip()}" for line in text.splitlines() if line.strip()]
+    # Without what MindSpore tells of its connections when a process ends.
+    lines = [line.strip() for line in text.splitlines() if not line.startswith("[INFO]")]
+    lines = [f"  {line}" for line in lines if line]
     return ["Its last words:", *lines[-_LAST_LINES:]] if lines else []
 
 

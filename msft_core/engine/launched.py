@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from msft_core.engine.launch import LAUNCHER, POLL_SECONDS, lives, read_text
+from msft_core.engine.launch import LAUNCHER, LOST, POLL_SECONDS, lives, read_text
 from msft_core.system.ranks import LAUNCH, is_scheduler, ranks_of
 from msft_core.system.relay import write_to_launcher
 
@@ -87,8 +87,18 @@ def _let_first_speak(folder: Path) -> None:
 
 def note_run(run: Path) -> None:
     """Tell the launcher the run folder, if there is a launcher."""
-    if _launch and ranks_of().rank == 0:
+    if _launch and ranks_of().local == 0:
         _write(_launch / "run", run)
+
+
+def note_lost(rank: int) -> None:
+    """Tell the launcher, if there is one, that rank 0 saw another process die."""
+    if not _launch or ranks_of().rank:
+        return
+    # Those that fail as rank 0 does leave after it.
+    if not any((_launch / name).exists() for name in ("ended-0", LOST)):
+        with contextlib.suppress(OSError):
+            _write(_launch / LOST, rank)
 
 
 def log_into(run: Path, rank: int) -> None:

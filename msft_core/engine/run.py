@@ -14,7 +14,7 @@ from msft_core import config as configuration
 from msft_core.config import RunConfig
 from msft_core.engine.asking import Asker, Strategy
 from msft_core.engine.epochs import conclude, train_to_the_end
-from msft_core.engine.launched import log_into, note_run
+from msft_core.engine.launched import log_into, note_lost, note_run
 from msft_core.errors import DataError, UsageError, enough_memory
 from msft_core.plugins.loading import load_plugins
 from msft_core.runs.folder import FolderOfFirst, ReopenedFolder, RunFolder, default_folder
@@ -150,7 +150,7 @@ def run_steps(
 
         with interrupts.noted():
             device = prepare(settled.runtime, reporter, ranks)
-            group = join(ranks, device.device, reporter.warning)
+            group = join(ranks, device.device, reporter.warning, note_lost)
             interrupts.install()
         interrupts.patient, group.interrupted = group.size > 1, lambda: interrupts.pending
         workers = clamp_workers(settled.data.workers, reporter)
@@ -255,9 +255,9 @@ def run_steps(
                 if lock.warning:
                     reporter.warning(lock.warning)
             log.open(folder.path / "log.txt")
-            note_run(folder.path)
         else:
             log_into(folder.path, group.rank)
+        note_run(folder.path)
         if_refused.pop_all()
         reporter.info(f"Run folder {folder.path}")
 
@@ -297,8 +297,10 @@ def run_steps(
         remembered = restored.plugins if restored else {}
         try:
             report = train_to_the_end(live, strategy, interrupts, view, log, began, remembered)
-        finally:
-            group.close()
+        except BaseException as error:
+            group.close(error)
+            raise
+        group.close()
         conclude(live, report, time.perf_counter() - began, view, log)
         return report
 

@@ -113,7 +113,12 @@ class Group:
         """At rank 0: tell the others that the run was interrupted."""
 
     def commands(self) -> Iterator[Mapping[str, Any]]:
-        """At the other ranks: what rank 0 tells them to do, until the run ends."""
+        """At the other ranks: what rank 0 tells them to do, until the run ends.
+
+        Raises:
+            MsftError: the run failed, or rank 0 is gone.
+            KeyboardInterrupt: it was interrupted.
+        """
         return iter(())
 
     @contextmanager
@@ -121,8 +126,12 @@ class Group:
         """One process of each host does the block; then the others, who find it done."""
         yield
 
-    def close(self) -> None:
-        """Leave the group in order. Rank 0 has the others do so too."""
+    def close(self, error: BaseException | None = None) -> None:
+        """Leave the group in order. Rank 0 has the others do so too.
+
+        Args:
+            error: what ended the run, if it did not come to its end.
+        """
 
 
 class ConnectedGroup(Group):
@@ -219,9 +228,14 @@ class ConnectedGroup(Group):
             command = self._receive(0).value
             if not isinstance(command, dict):
                 raise PeerDied("process 0 went on without this one: its log says why.")
-            if command["do"] == "end":
+            if command["do"] != "end":
+                yield command
+            elif command["error"] == KeyboardInterrupt.__name__:
+                raise KeyboardInterrupt
+            elif command["error"]:
+                raise MsftError("the run failed: what process 0 printed says why.")
+            else:
                 return
-            yield command
 
     @contextmanager
     def leader_of_host_first(self) -> Iterator[None]:
@@ -233,12 +247,12 @@ class ConnectedGroup(Group):
             yield
         self.all(None)
 
-    def close(self) -> None:
+    def close(self, error: BaseException | None = None) -> None:
         """See ``Group``."""
         self._closing = True
         if self.leads:
             with suppress(MsftError):
-                self.tell("end")
+                self.tell("end", error=type(error).__name__ if error else "")
         for peer in self._peers.values():
             with suppress(OSError):
                 peer.shutdown(socket.SHUT_WR)
@@ -360,13 +374,16 @@ def schedule() -> None:
     communication.init("mccl")
 
 
-def join(ranks: Ranks, device: str, say: Callable[[str], None]) -> Group:
+def join(
+    ranks: Ranks, device: str, say: Callable[[str], None], lost: Callable[[int], None]
+) -> Group:
     """Meet the other processes. MindSpore must have been pointed at its device.
 
     Args:
         ranks: the place of this process.
         device: cpu, gpu or ascend.
         say: prints a line for the user where another process dies and this one must end.
+        lost: is called before that, at once, with the rank of the other process.
 
     Raises:
         MsftError: they do not come together.
@@ -388,6 +405,7 @@ def join(ranks: Ranks, device: str, say: Callable[[str], None]) -> Group:
         ) from error
 
     def died(rank: int) -> None:
+        lost(rank)
         # The other threads may be waiting inside the collective library, for ever.
         time.sleep(_GRACE_SECONDS)
         say(f"process {rank} of {ranks.size} died, so this one ends.")

@@ -296,7 +296,6 @@ def _in_processes(
     None where one process is enough, or where this is one of those that were started.
     """
     from msft_core import config as configuration
-
     from msft_core.engine.launched import is_started
 
     if (ranks := ranks_of()).size > 1:

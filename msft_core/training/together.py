@@ -8,7 +8,6 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import ops
 
 from msft_core.data.pipeline import Batch
 from msft_core.errors import MsftError, first_line
@@ -109,16 +108,17 @@ class SharedStep:
     def _apply(self, row: ms.Tensor | None, weight: float) -> None:
         if row is None:  # this process has no image of the batch
             row = ms.Tensor(np.zeros(self._size, np.float32))
-        row = row * weight
+        # The sum as it comes: given a part of a larger tensor, the graph takes ten times as long.
+        self._update(self._group.sum(row * weight))
         if self._averaged:
-            # On the host: small tensors for a hundred batch norms take longer than a step.
-            values = [p.asnumpy().astype(np.float32).reshape(-1) for p in self._averaged]
-            row = ops.concat([row, ms.Tensor(np.concatenate(values) * np.float32(weight))])
-        total = self._group.sum(row)
-        self._update(total[: self._size])
-        if not self._averaged:
-            return
-        means, start = total[self._size :].asnumpy(), 0
+            self._average(weight)
+
+    def _average(self, weight: float) -> None:
+        """Give each moving statistic its mean over the images of all processes."""
+        # On the host: small tensors for a hundred batch norms take longer than a step.
+        values = [p.asnumpy().astype(np.float32).reshape(-1) for p in self._averaged]
+        own = np.concatenate(values) * np.float32(weight)
+        means, start = self._group.sum(ms.Tensor(own)).asnumpy(), 0
         for parameter in self._averaged:
             value = means[start : start + parameter.size].reshape(parameter.shape)
             parameter.set_data(ms.Tensor(value, parameter.dtype))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import TINY, Msft
 
 from msft_core import (
     Backbone,
@@ -859,14 +860,13 @@ def test_a_traceback_ends_at_a_line_of_the_author(pytester: pytest.Pytester) -> 
 
 
 def test_every_hook_call_is_printed_indented_with_arguments_result_and_time(
-    msft_cli: CommandLine, tmp_path: Path
+    msft: Msft, tmp_path: Path
 ) -> None:
-    arguments = ("run", "--plugin", "msft_core.testing.tiny", "--dataset", "tiny", "--backbone")
-    arguments += ("tiny", "--epochs", "1", "--batch-size", "8", "--without", "figures")
-    flag = msft_cli(*arguments, "--trace", "--out", "a", env={"MSFT_TRACE": "0"})
-    variable = msft_cli(*arguments, "--out", "b", env={"MSFT_TRACE": "1"})
-    both = msft_cli(*arguments, "--trace", "--out", "c", env={"MSFT_TRACE": "1"})
-    silent = msft_cli(*arguments, "--out", "d", env={"MSFT_TRACE": "false"})
+    arguments = ("run", *TINY, "--epochs", "1", "--without", "figures")
+    flag = msft(*arguments, "--trace", "--out", tmp_path / "a", env={"MSFT_TRACE": "0"})
+    variable = msft(*arguments, "--out", tmp_path / "b", env={"MSFT_TRACE": "1"})
+    both = msft(*arguments, "--trace", "--out", tmp_path / "c", env={"MSFT_TRACE": "1"})
+    silent = msft(*arguments, "--out", tmp_path / "d", env={"MSFT_TRACE": "false"})
     assert "trace:" not in silent.stderr
     for result in (flag, variable, both):
         assert result.returncode == 0, result.stderr
@@ -882,14 +882,11 @@ def test_every_hook_call_is_printed_indented_with_arguments_result_and_time(
         assert all(line.endswith(" ms") for line in lines if "  < " in line or ": < " in line)
 
 
-def test_the_trace_says_what_was_raised(msft_cli: CommandLine, tmp_path: Path) -> None:
+def test_the_trace_says_what_was_raised(msft: Msft, tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text(
         "from msft_core import hookimpl\n@hookimpl\ndef on_run_start(): 1 / 0\n"
     )
-    result = msft_cli(
-        "run", "--plugin", "msft_core.testing.tiny", "--plugin", tmp_path / "bad.py",
-        "--dataset", "tiny", "--backbone", "tiny", "--trace",
-    )  # fmt: skip
+    result = msft("run", *TINY, "--plugin", tmp_path / "bad.py", "--trace")
     assert result.returncode == 1
     assert "on_run_start raised plugin" in result.stderr
     assert "Traceback" not in result.stderr

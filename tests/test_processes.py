@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,77 @@ def test_a_signal_ends_all_processes_in_order(tmp_path: Path, msft_process: Comm
     assert again.returncode == 0, again.stderr
     assert len(metrics(run)) == done + 1
     assert len(json.loads((run / "environment.json").read_text("utf-8"))["processes"]) == 2
+
+
+@pytest.fixture
+def hosts() -> Iterator[list[str]]:
+    """Two network namespaces with a cable between them: 10.77.0.1 and 10.77.0.2."""
+    names = [f"msft-{os.getpid()}-{number}" for number in (1, 2)]
+    ends = [f"m{os.getpid()}{letter}" for letter in "ab"]
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True, capture_output=True)
+
+    try:
+        try:
+            for name in names:
+                ip("netns", "add", name)
+            (one, first), (other, second) = zip(ends, names, strict=True)
+            ip("link", "add", one, "netns", first, "type", "veth", "peer", other, "netns", second)
+            for number, (end, name) in enumerate(zip(ends, names, strict=True), 1):
+                ip("-n", name, "addr", "add", f"10.77.0.{number}/24", "dev", end)
+                ip("-n", name, "link", "set", end, "up")
+                ip("-n", name, "link", "set", "lo", "up")
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"needs network namespaces: {error}")
+        yield names
+    finally:
+        for name in names:
+            with suppress(OSError):
+                subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+@pytest.mark.slow
+def test_two_hosts_train_as_one_and_both_say_when_the_run_fails(
+    tmp_path: Path, hosts: list[str], msft_run: MsftRun
+) -> None:
+    (tmp_path / "failing.py").write_text(
+        "from msft_core import hookimpl\n"
+        "@hookimpl\n"
+        "def on_epoch_end(epoch):\n"
+        "    if epoch == 3:\n"
+        "        raise ValueError('enough')\n"
+    )
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "msft_core", "run", *TINY, "--plugin", "failing.py"]
+    command += ["--epochs", "3", "--out", str(run), "--processes", "1", "--nodes", "2"]
+    command += ["--master-addr", "10.77.0.1"]
+    both = [
+        subprocess.Popen(
+            ["ip", "netns", "exec", host, *command, "--node-rank", str(number)],
+            cwd=tmp_path,
+            env={**os.environ, "MSFT_CACHE": str(tmp_path / host)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number, host in enumerate(hosts)
+    ]
+    told = [process.communicate(timeout=LONGEST)[1] for process in both]
+    assert [process.returncode for process in both] == [1, 1], told
+    assert "ValueError: enough" in told[0]
+    assert "the run failed: what process 0 printed says why." in told[1]
+    alone = msft_run(
+        strategy="freeze",
+        training={"epochs": 3, "batch_size": 7},
+        runtime={"mode": "auto"},
+        without=["report"],
+    )
+    # The third epoch failed before it was noted.
+    for one, other in zip(metrics(run), metrics(alone.folder)[:2], strict=True):
+        assert one["train"]["loss"] == pytest.approx(other["train"]["loss"], abs=1e-5)
+        assert one["val"] == pytest.approx(other["val"], abs=1e-5)
 
 
 def test_more_processes_than_were_started_are_refused(msft_run: MsftRun) -> None:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from msft_core.cli import run
 from msft_core.data.pipeline import Batch, first_of, part_of
 from msft_core.engine import launch, launched
-from msft_core.engine.run import require_together
+from msft_core.engine.processes import require_together
 from msft_core.errors import DataError, MsftError, UsageError
 from msft_core.system import relay
 from msft_core.system.agreeing import agreed, check_after_step, checking, require_same

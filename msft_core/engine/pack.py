@@ -47,6 +47,7 @@ from msft_core.packs import (
     read_manifest,
     write_index,
 )
+from msft_core.pages.texts import counted
 from msft_core.runs.lock import lock_run_folder
 from msft_core.runs.saving import data_digests
 from msft_core.system.cache_folder import cache_dir
@@ -480,8 +481,9 @@ def _complete(
     for number in range(len(bounds)):
         _notes_of(out, number).unlink(missing_ok=True)
     size = size_text(sum(shard.bytes for shard in manifest.shards))
+    count = f"{counted(len(source), 'image')} in {counted(len(bounds), 'shard')}"
     reporter.info(
-        f"{len(source)} images in {len(bounds)} shards, {size}, each read again and compared. "
+        f"{count}, {size}, each read again and compared. "
         f"Train on them with --dataset packed --data-dir {out}"
     )
     return manifest

@@ -29,13 +29,13 @@ from msft_core.pages.style import (
     RIGHT,
     WRONG,
     Inches,
-    counted,
     fitting,
     house_style,
     place,
     sheet,
     text_width,
 )
+from msft_core.pages.texts import counted
 from msft_core.types import Best, EpochRecord, ImageBatch, Predictions
 
 Indices = np.ndarray[Any, np.dtype[np.int64]]

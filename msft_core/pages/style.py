@@ -205,8 +205,3 @@ def text_width(text: str, size: float) -> Inches:
 @lru_cache
 def _renderer() -> Any:
     return RendererAgg(1, 1, DPI)  # type: ignore[no-untyped-call]
-
-
-def counted(number: int, one: str, many: str = "") -> str:
-    """``3 images``, ``1 image``."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"

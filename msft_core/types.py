@@ -294,7 +294,11 @@ class Predictions:
     @property
     def predicted(self) -> Array:
         """int64 (N,), the most probable class of each image."""
-        return self.probabilities.argmax(axis=1)
+        import numpy as np
+
+        # In blocks, since NumPy copies an array that may not be written to.
+        blocks = range(0, max(1, len(self.probabilities)), 4096)
+        return np.concatenate([self.probabilities[at : at + 4096].argmax(axis=1) for at in blocks])
 
 
 @dataclass(frozen=True)

@@ -490,39 +490,44 @@ class LiveRun:
         use = Use.VALIDATION if split == "val" else Use.EVALUATING_TRAIN
         self.feed.prepare(use, epoch, self._interrupts.check)
         pipeline, size = self.feed.pipeline(use), self._evaluation_batch
-        indices: list[Array] = [np.empty(0, np.int64)]
-        logits: list[Array] = [np.empty((0, len(self.splits.classes)), np.float32)]
-        total = min(pipeline.steps() * size, len(self._table(split).ids)) // group.size
+        in_all, done = len(self._table(split).ids), 0
+        total = min(pipeline.steps() * size, in_all) // group.size
+        # Not a list of those of each batch: both that and the whole would be there for a moment.
+        indices = np.empty(in_all, np.int64)
+        logits = np.empty((in_all, len(self.splits.classes)), np.float32)
 
         def compute() -> None:
+            nonlocal done
             batches = pipeline.whole_batches(epoch, (group.rank, group.size))
             with self.reporter.progress(f"evaluating {split}", total, "images") as advance:
                 for batch, of_batch in self.trainer.logits(batches, size):
-                    indices.append(batch.indices)
-                    logits.append(of_batch)
+                    rows = slice(done, done + len(batch.indices))
+                    indices[rows], logits[rows], done = batch.indices, of_batch, rows.stop
                     advance(len(batch.indices))
                     check()
 
         agreed(group, compute)
-        all_indices = group.rows(np.concatenate(indices))
-        all_logits = group.rows(np.concatenate(logits))
+        indices, logits = indices[:done], logits[:done]
+        if group.size == 1:
+            return indices, logits
+        all_indices, all_logits = group.rows(indices), group.rows(logits)
         if all_indices is None or all_logits is None:
             return None
         together, of_all = np.concatenate(all_indices), np.concatenate(all_logits)
-        if group.size > 1:
-            # In the order of one process, so that the figures are the same to the bit.
-            order = np.concatenate(self._pipeline_of(split).portions(epoch))
-            place = np.empty(order.max() + 1, np.int64)
-            place[order] = np.arange(len(order))
-            as_alone = np.argsort(place[together])
-            together, of_all = together[as_alone], of_all[as_alone]
-        return together, of_all
+        # In the order of one process, so that the figures are the same to the bit.
+        order = np.concatenate(self._pipeline_of(split).portions(epoch))
+        place = np.empty(order.max() + 1, np.int64)
+        place[order] = np.arange(len(order))
+        as_alone = np.argsort(place[together])
+        return together[as_alone], of_all[as_alone]
 
     def _join(self, table: Any, indices: Array, logits: Array) -> tuple[Predictions, float]:
         labels = np.asarray(table.labels, np.int64)[indices]
         ids = tuple(table.ids[int(index)] for index in indices)
-        predictions = Predictions(ids, labels, softmax(logits), self.splits.classes)
         loss = mean_loss(logits, labels)
+        # In the same place: they are the largest arrays of a run on many images.
+        probabilities = softmax(logits, out=logits)
+        predictions = Predictions(ids, labels, probabilities, self.splits.classes)
         # All plugins get the same arrays, so no plugin may change them.
         for array in (predictions.labels, predictions.probabilities):
             array.flags.writeable = False

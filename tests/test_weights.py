@@ -43,6 +43,8 @@ from msft_core.weights import (
     read_checkpoint,
     resolve_weights,
 )
+from msft_core.weights.formats.safetensors import read as read_safetensors
+from msft_core.weights.formats.safetensors import write as write_safetensors
 
 SAMPLES = Path(__file__).parent / "reference" / "pth"
 WRITERS = pytest.mark.parametrize("write", [write_zip, write_legacy])
@@ -225,6 +227,35 @@ def test_a_large_tensor_saved_in_slices_is_put_together(tmp_path: Path) -> None:
         value.tensor.tensor_content = part.tobytes()
     (tmp_path / "a.ckpt").write_bytes(message.SerializeToString())
     np.testing.assert_array_equal(read_checkpoint(tmp_path / "a.ckpt").arrays["w"], whole)
+
+
+DTYPES = ("f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "?")
+
+
+@given(
+    st.dictionaries(
+        st.text(min_size=1, max_size=5),
+        st.tuples(st.sampled_from(DTYPES), st.lists(st.integers(0, 4), max_size=3)),
+        max_size=5,
+    )
+)
+def test_what_is_written_as_safetensors_is_what_the_library_writes_and_reads(
+    kinds: dict[str, tuple[str, list[int]]],
+) -> None:
+    random = np.random.default_rng(0)
+    arrays = {
+        name: random.integers(0, 2, shape).astype(dtype) for name, (dtype, shape) in kinds.items()
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a.safetensors")
+        write_safetensors(path, arrays)
+        loaded = safetensors.numpy.load_file(path)
+        ours, _ = read_safetensors(path)
+    for found in (loaded, ours):
+        assert {name: (a.dtype, a.shape) for name, a in found.items()} == {
+            name: (a.dtype, a.shape) for name, a in arrays.items()
+        }
+        assert all(np.array_equal(found[name], arrays[name]) for name in arrays)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from operator import eq
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -230,10 +231,18 @@ def _arrays_of(found: Evaluated | None, splits: DatasetSplits) -> dict[str, Arra
     """For each split the place of each image in its table, int64 (N,), and its probabilities."""
     arrays = {}
     for split, (predictions, _) in (found.predicted if found else {}).items():
-        place = {one: index for index, one in enumerate(getattr(splits, split).ids)}
-        arrays[f"{split}/indices"] = np.asarray([place[one] for one in predictions.ids], np.int64)
+        arrays[f"{split}/indices"] = _places(predictions.ids, getattr(splits, split).ids)
         arrays[f"{split}/probabilities"] = predictions.probabilities
     return arrays
+
+
+def _places(ids: Sequence[str], all_ids: Sequence[str]) -> Array:
+    """Where each id is among all, int64 (N,)."""
+    # Mostly all in order. A mapping of a million would be one of the largest things of a run.
+    if len(ids) == len(all_ids) and all(map(eq, ids, all_ids)):
+        return np.arange(len(ids), dtype=np.int64)
+    place = {one: index for index, one in enumerate(all_ids)}
+    return np.asarray([place[one] for one in ids], np.int64)
 
 
 def split_plugins(

@@ -185,12 +185,9 @@ class StateFolder:
     def _write_arrays(self, name: str, arrays: Mapping[str, Array]) -> None:
         if name in self._there:
             return
-        from safetensors.numpy import save  # MindSpore depends on it
-
         # Not ascontiguousarray, which gives a number the shape (1,).
         stored = {key: np.asarray(_storable(value), order="C") for key, value in arrays.items()}
-        # Not its save_file, which turns a full disk into an error of its own.
-        write_atomically(self.path / name, lambda beside: beside.write_bytes(save(stored)))
+        write_atomically(self.path / name, lambda beside: safetensors.write(beside, stored))
         self._there.add(name)
 
     def _write_index(self, state: Mapping[str, Any]) -> None:

@@ -150,6 +150,31 @@ def test_a_signal_ends_all_processes_in_order(tmp_path: Path, msft_process: Comm
     assert len(json.loads((run / "environment.json").read_text("utf-8"))["processes"]) == 2
 
 
+@pytest.mark.slow
+def test_a_strategy_that_fails_leaves_the_next_one_to_all_processes(
+    tmp_path: Path, msft_process: CommandLine
+) -> None:
+    plugin = tmp_path / "failing.py"
+    plugin.write_text(
+        "from msft_core import hookimpl\n"
+        "@hookimpl\n"
+        "def on_epoch_end(run):\n"
+        "    if run.config.strategy.name == 'freeze':\n"
+        "        raise ValueError('enough')\n"
+    )
+    words = [word for word in TINY if word != "freeze"]
+    words.insert(words.index("--strategy") + 1, "freeze,finetune")
+    out = tmp_path / "each"
+    options = ("--plugin", plugin, "--epochs", "2", "--processes", "2", "--out", out)
+    ended = msft_process("run", *words, *options)
+    assert ended.returncode == 1
+    assert "the run freeze failed: " in ended.stderr
+    assert "is gone" not in ended.stderr
+    runs = {path.parent.name: metrics(path.parent) for path in out.glob("*/metrics.jsonl")}
+    (finetune,) = (found for name, found in runs.items() if "finetune" in name)
+    assert len(finetune) == 2
+
+
 @pytest.fixture
 def hosts() -> Iterator[list[str]]:
     """Two network namespaces with a cable between them: 10.77.0.1 and 10.77.0.2."""

@@ -16,7 +16,7 @@ from msft_core.engine.asking import Asker, Strategy
 from msft_core.engine.epochs import conclude, train_to_the_end
 from msft_core.engine.launched import log_into, note_lost, note_run
 from msft_core.engine.processes import require_together
-from msft_core.errors import DataError, enough_memory
+from msft_core.errors import DataError, MsftError, enough_memory
 from msft_core.plugins.loading import load_plugins
 from msft_core.runs.folder import FolderOfFirst, ReopenedFolder, RunFolder, default_folder
 from msft_core.runs.lock import lock_run_folder
@@ -290,8 +290,13 @@ def run_steps(
         if saved and restored:
             live.take_up(saved, restored)
         if not group.leads:
-            follow(live, strategy, interrupts)
-            feed.close()
+            always.callback(feed.close)
+            try:
+                follow(live, strategy, interrupts)
+            except MsftError as error:
+                # It ended after it began, as that of rank 0 did: others may come after it.
+                error.report = RunReport("failed", folder.path, None, (), str(error))
+                raise
             return RunReport("completed", folder.path, None, ())
         view = training_view(users, log)
         always.callback(view.close)

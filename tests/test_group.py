@@ -473,6 +473,7 @@ def test_the_launcher_shows_the_last_words_of_a_process_that_rank_0_saw_die(
     (tmp_path / "pid-1").write_text("77")
     (tmp_path / "worker_1.log").write_text("step 3\nno memory\n")
     (tmp_path / "msrun.log").write_text("Worker process 77 exit with exception. Error code: -9.")
+    (tmp_path / "run").write_text("my run")
     monkeypatch.setattr(launched, "_launch", tmp_path)
     launched.note_lost(1)
     launched.note_lost(0)  # the first counts
@@ -481,7 +482,10 @@ def test_the_launcher_shows_the_last_words_of_a_process_that_rank_0_saw_die(
         "Its last words:",
         "  step 3",
         "  no memory",
+        "Go on with: msft run --resume 'my run'",
     ]
+    (tmp_path / "ended-1").write_text("130")
+    assert started.about_lost() == ""  # it left in order
 
 
 def test_a_process_that_leaves_after_rank_0_is_not_called_dead(

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from conftest import Msft
 
 from msft_core import MsftError, Run, UsageError, hookimpl, resume
 from msft_core.plugins.checks import problem_of
-from msft_core.runs.state import StateFolder
+from msft_core.runs.state import StateFolder, digest_of
 from msft_core.testing import HookRecorder, MsftRun, RecordingReporter, assert_resumes, tiny
 from msft_core.testing.resuming import differences
 from msft_core.testing.tiny import picture
@@ -644,3 +645,13 @@ def test_a_state_that_would_not_come_back_equal_is_refused(state: object, said: 
 def test_a_state_of_texts_numbers_and_arrays_is_taken() -> None:
     state = {"a": [1, 2.5, None, "x", {"b": [True]}], "c": np.zeros((2, 0), np.int8), "d": np.e}
     assert problem_of("save_state", state) == ""
+
+
+def test_what_a_plugin_keeps_may_have_its_bytes_in_the_other_order(tmp_path: Path) -> None:
+    folder = StateFolder(tmp_path)
+    values = np.arange(3, dtype=">f4")
+    folder.write({}, {"plugins": {"a": values}})
+    (path,) = folder.path.glob("plugins-*.safetensors")
+    (written,) = safetensors.numpy.load_file(path).values()
+    assert np.array_equal(written, values)
+    assert digest_of({"a": written}) in path.name

@@ -177,10 +177,16 @@ class _Launch:
     def about_lost(self) -> str:
         """What to tell of a process that rank 0 saw die before it ended itself; else empty."""
         text = read_text(self.folder / LOST)
-        if not text or int(text) not in self._pids():  # on another host
+        # On another host, or one that left in order before rank 0 did.
+        if not text or int(text) not in self._pids() or self._ended(int(text)) is not None:
             return ""
         words = _words(read_text(self._log_of(int(text))))
-        return "\n".join([f"{self._how_died(int(text))}.", *words])
+        return "\n".join([f"{self._how_died(int(text))}.", *words, self._go_on()]).strip()
+
+    def _go_on(self) -> str:
+        """How the run is taken up, if it has begun."""
+        run = read_text(self.folder / "run").strip()
+        return f"Go on with: msft run --resume {shlex.quote(run)}" if run else ""
 
     def _how_died(self, rank: int | str) -> str:
         pid = self._pids()[rank]
@@ -213,10 +219,8 @@ class _Launch:
         else:
             what = self._how_died(first)
             words = _words(read_text(self._log_of(first)))
-        run = read_text(self.folder / "run").strip()
-        go_on = f"Go on with: msft run --resume {shlex.quote(run)}" if run else ""
-        error = MsftError("\n".join([f"{what}, so all were ended.", *words, go_on]).strip())
-        if run:
+        error = MsftError("\n".join([f"{what}, so all were ended.", *words, self._go_on()]).strip())
+        if run := read_text(self.folder / "run").strip():
             error.report = _report(Path(run), what)
         return error
 

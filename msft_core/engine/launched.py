@@ -67,7 +67,7 @@ def work(command: Callable[[], Any]) -> NoReturn:
             # MindSpore tells of its connections when the process ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             _write(folder / f"ended-{ranks.rank}", status)
-        else:
+        if status and ranks.rank:
             _let_first_speak(folder)
         if not lives(launcher):
             shutil.rmtree(folder, ignore_errors=True)

@@ -147,12 +147,13 @@ def run_steps(
         # 6: the device; MindSpore is imported here and no earlier.
         from msft_core.system.agreeing import require_same
         from msft_core.system.device import clamp_workers, prepare, versions
-        from msft_core.system.group import join
+        from msft_core.system.group import PeerDied, join
 
         with interrupts.noted():
             device = prepare(settled.runtime, reporter, ranks)
             group = join(ranks, device.device, reporter.warning, note_lost)
             interrupts.install()
+        if_refused.callback(group.close)
         interrupts.patient, group.interrupted = group.size > 1, lambda: interrupts.pending
         workers = clamp_workers(settled.data.workers, reporter)
 
@@ -293,6 +294,8 @@ def run_steps(
             always.callback(feed.close)
             try:
                 follow(live, strategy, interrupts)
+            except PeerDied:
+                raise  # nothing can come after it
             except MsftError as error:
                 # It ended after it began, as that of rank 0 did: others may come after it.
                 error.report = RunReport("failed", folder.path, None, (), str(error))

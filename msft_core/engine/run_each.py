@@ -20,6 +20,7 @@ from msft_core.plugins.loading import load_plugins
 from msft_core.runs.comparison import Comparison
 from msft_core.runs.folder import default_folder, group_folder
 from msft_core.system.console import console_reporter
+from msft_core.system.group import PeerDied
 from msft_core.system.interrupts import Interrupts
 from msft_core.system.ranks import ranks_of
 from msft_core.types import Backbone, Observer, Reporter, RunReport
@@ -107,6 +108,8 @@ def run_each(
                         interrupts,
                         check_backbone=check,
                     )
+                except PeerDied:
+                    raise  # there are not enough processes for the next one
                 except MsftError as error:
                     if error.report is None and number == 1:
                         raise

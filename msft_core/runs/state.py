@@ -284,8 +284,10 @@ def digest_of(arrays: Mapping[str, Array]) -> str:
 
 
 def _storable(value: Array) -> Array:
-    """The same bits in a type that NumPy and the format have: bfloat16 as uint16."""
-    return value.view(np.uint16) if value.dtype.kind == "V" and value.itemsize == 2 else value
+    """The same values in a type that NumPy and the format have: bfloat16 as uint16, its bits."""
+    if value.dtype.kind == "V" and value.itemsize == 2:
+        return value.view(np.uint16)
+    return value.astype(value.dtype.newbyteorder("<"), copy=False)
 
 
 def _file(group: str, digest: str) -> str:

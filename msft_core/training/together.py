@@ -109,9 +109,11 @@ class SharedStep:
         if row is None:  # this process has no image of the batch
             row = ms.Tensor(np.zeros(self._size, np.float32))
         # The sum as it comes: given a part of a larger tensor, the graph takes ten times as long.
-        self._update(self._group.sum(row * weight))
+        total = self._group.sum(row * weight)
+        # Both before the update, which compiles first: the library waits 30 s for other processes.
         if self._averaged:
             self._average(weight)
+        self._update(total)
 
     def _average(self, weight: float) -> None:
         """Give each moving statistic its mean over the images of all processes."""

@@ -70,7 +70,7 @@ def launch(arguments: Sequence[str], cluster: Cluster) -> int:
         arguments: of ``msft``, ``run`` first.
         cluster: where.
 
-    Returns: the exit status of rank 0.
+    Returns: the exit status of the first process of this host.
 
     Raises:
         UsageError: they cannot be started.
@@ -180,13 +180,18 @@ class _Launch:
         # On another host, or one that left in order before rank 0 did.
         if not text or int(text) not in self._pids() or self._ended(int(text)) is not None:
             return ""
-        words = _words(read_text(self._log_of(int(text))))
-        return "\n".join([f"{self._how_died(int(text))}.", *words, self._go_on()]).strip()
+        rank = int(text)
+        return self._told(f"{self._how_died(rank)}.", self._last_words(rank))
 
-    def _go_on(self) -> str:
-        """How the run is taken up, if it has begun."""
-        run = read_text(self.folder / "run").strip()
-        return f"Go on with: msft run --resume {shlex.quote(run)}" if run else ""
+    def _told(self, what: str, words: Sequence[str]) -> str:
+        """What happened, and how the run is taken up if it has begun."""
+        go_on = [f"Go on with: msft run --resume {shlex.quote(self._run)}"] if self._run else []
+        return "\n".join([what, *words, *go_on])
+
+    @property
+    def _run(self) -> str:
+        """The run folder; empty before the run begins."""
+        return read_text(self.folder / "run").strip()
 
     def _how_died(self, rank: int | str) -> str:
         pid = self._pids()[rank]
@@ -211,23 +216,24 @@ class _Launch:
         if first == "scheduler":
             what = f"MindSpore's scheduler (pid {pid}) died"
             words: list[str] = []
-            if not (self.folder / "run").exists():
+            if not self._run:
                 address = self.cluster.master_addr
                 words = [
                     f"Is port {self.port} in use on {address}? Then give another --master-port."
                 ]
         else:
             what = self._how_died(first)
-            words = _words(read_text(self._log_of(first)))
-        error = MsftError("\n".join([f"{what}, so all were ended.", *words, self._go_on()]).strip())
-        if run := read_text(self.folder / "run").strip():
+            words = self._last_words(first)
+        error = MsftError(self._told(f"{what}, so all were ended.", words))
+        if run := self._run:
             error.report = _report(Path(run), what)
         return error
 
-    def _log_of(self, rank: int | str) -> Path:
-        run = read_text(self.folder / "run").strip()
+    def _last_words(self, rank: int | str) -> list[str]:
+        run = self._run
         of_run = Path(run) / "logs" / f"rank_{rank}.txt"
-        return of_run if run and of_run.exists() else self.folder / f"worker_{rank}.log"
+        log = of_run if run and of_run.exists() else self.folder / f"worker_{rank}.log"
+        return _words(read_text(log))
 
     def _pids(self) -> dict[int | str, int]:
         found: dict[int | str, int] = {}
